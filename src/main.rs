@@ -1,0 +1,3 @@
+//! The binary: what it does comes with the command line.
+
+fn main() {}

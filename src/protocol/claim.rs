@@ -1,0 +1,74 @@
+//! What may be done about a request, given what is remembered of its key.
+
+use super::fingerprint::{Fingerprints, Matched};
+use super::record::{Record, Settlement, State};
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing is remembered, or only that nothing was applied: try to become the owner.
+    Claim,
+    /// The owner is alive: wait for it.
+    Follow,
+    /// The owner has been silent for longer than its lease: put the operation in doubt, then as
+    /// [`Self::Doubt`].
+    Overdue,
+    /// Nobody knows the outcome: wait for a look-up, if there is one.
+    Doubt,
+    /// The provider is working on it: tell what it said.
+    Accepted,
+    /// The outcome is on record: tell it.
+    Replay,
+    /// The outcome is on record, its answer is not.
+    NotKept,
+    /// The key stands for another request. Nothing is changed.
+    Mismatch,
+    /// The record was made with a secret that is not configured here: as good as unreadable.
+    Unverifiable,
+}
+
+/// Decides. `record` is as of now: its ages were brought up by the store's clock.
+pub fn decide(record: Option<&Record>, fingerprints: &Fingerprints) -> Decision {
+    let Some(record) = record else { return Decision::Claim };
+    // A released key was never applied, so it does not matter what it stood for.
+    if matches!(record.state, State::Released { .. }) {
+        return Decision::Claim;
+    }
+    match fingerprints.matches(&record.fingerprint) {
+        Matched::Same => decide_same(record),
+        Matched::Other => Decision::Mismatch,
+        Matched::UnknownSecret => Decision::Unverifiable,
+    }
+}
+
+/// Decides for a request that is known to be the record's own.
+pub fn decide_same(record: &Record) -> Decision {
+    match &record.state {
+        State::Released { .. } => Decision::Claim,
+        // An expired lease is not a free key: its owner may have been heard upstream.
+        State::InFlight if record.renewed.age() > record.terms.lease => Decision::Overdue,
+        State::InFlight => Decision::Follow,
+        State::InDoubt { .. } => Decision::Doubt,
+        State::Accepted { .. } => Decision::Accepted,
+        State::Settled(settlement) => decide_settled(record, settlement),
+    }
+}
+
+fn decide_settled(record: &Record, settlement: &Settlement) -> Decision {
+    let kept = record.entered.age() <= record.terms.retention;
+    if kept && settlement.reply.is_some() { Decision::Replay } else { Decision::NotKept }
+}
+
+/// Whether the pointer that identical content left behind may now lead to a new operation.
+pub fn content_is_free(record: &Record) -> bool {
+    let over = record.entered.age() > record.terms.retention;
+    match &record.state {
+        State::Settled(_) => {
+            over || record.delivery.done().is_some_and(|since| since >= record.terms.window)
+        }
+        // A doubt known by content alone stops matching after retention; it stays on the list.
+        State::InDoubt { .. } => over,
+        // A released record is claimed again under its own key.
+        State::InFlight | State::Accepted { .. } | State::Released { .. } => false,
+    }
+}

@@ -1,0 +1,458 @@
+//! Secrets, idempotency keys and where they come from, scopes, and the record keys made of them.
+
+use std::fmt;
+
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, Method};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use super::form;
+use super::id::RecordKey;
+use super::json::{self, Found, NotJson, Pointer, Value};
+
+/// The longest idempotency key that is taken, in bytes.
+pub const KEY_BYTES_MAX: usize = 255;
+
+/// 32 secret bytes that never show themselves.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<[u8; 32]>);
+
+/// Names a secret without telling it: the start of a keyed digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SecretId([u8; 4]);
+
+impl SecretId {
+    /// Takes bytes as they are.
+    pub const fn new(bytes: [u8; 4]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl Secret {
+    /// Takes the bytes.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The bytes, for ciphers.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Its name.
+    pub fn id(&self) -> SecretId {
+        let digest = self.digest("semel secret id", &[]);
+        SecretId([digest[0], digest[1], digest[2], digest[3]])
+    }
+
+    /// A check that two processes have the same secret, safe to store beside what it protects.
+    pub fn check(&self) -> [u8; 16] {
+        let digest = self.digest("semel secret check", &[]);
+        let mut check = [0; 16];
+        check.copy_from_slice(&digest[..16]);
+        check
+    }
+
+    /// HMAC-SHA-256 over a domain and parts, each with its length in front, so that no two lists
+    /// of parts run into each other.
+    pub fn digest(&self, domain: &str, parts: &[&[u8]]) -> [u8; 32] {
+        // HMAC takes a key of any length; the error is for other MACs.
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.bytes()) else {
+            unreachable!("HMAC takes a key of any length")
+        };
+        for part in std::iter::once(domain.as_bytes()).chain(parts.iter().copied()) {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// What key sources, scopes and fingerprints may look at. The body is whole.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestView<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Its path, percent-encoded as it came.
+    pub path: &'a str,
+    /// Its query without the question mark, as it came.
+    pub query: Option<&'a str>,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// Its body.
+    pub body: &'a Bytes,
+}
+
+impl RequestView<'_> {
+    /// The type of its body in lower case and without parameters, if exactly one is given.
+    pub fn media_type(&self) -> Option<String> {
+        let mut values = self.headers.get_all(CONTENT_TYPE).iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return None };
+        let essence = value.to_str().ok()?.split(';').next()?.trim();
+        Some(essence.to_ascii_lowercase())
+    }
+
+    /// Whether its body is said to be a form.
+    pub fn is_form(&self) -> bool {
+        self.media_type().is_some_and(|essence| essence == "application/x-www-form-urlencoded")
+    }
+}
+
+/// A place where an idempotency key may stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A request header; `"k"` (a structured-field string) and bare `k` are the same key.
+    Header(HeaderName),
+    /// An RFC 6901 pointer into a JSON body.
+    Json(String),
+    /// A field of a form body.
+    Form(String),
+    /// A query parameter.
+    Query(String),
+}
+
+/// What a caller named its operation. Does not show itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct IdempotencyKey(Vec<u8>);
+
+impl IdempotencyKey {
+    /// Checks length and characters.
+    ///
+    /// # Errors
+    /// [`KeyInvalid`], which says what is wrong with it.
+    pub fn parse(bytes: &[u8]) -> Result<Self, KeyInvalid> {
+        if bytes.is_empty() {
+            return Err(KeyInvalid::Empty);
+        }
+        if bytes.len() > KEY_BYTES_MAX {
+            return Err(KeyInvalid::TooLong);
+        }
+        if bytes.iter().any(u8::is_ascii_control) {
+            return Err(KeyInvalid::Control);
+        }
+        Ok(Self(bytes.to_vec()))
+    }
+
+    /// The key's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IdempotencyKey(…)")
+    }
+}
+
+/// Why a key is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyInvalid {
+    /// It has no characters.
+    #[error("it is empty")]
+    Empty,
+    /// It has too many.
+    #[error("it is longer than 255 bytes")]
+    TooLong,
+    /// It has control characters.
+    #[error("it contains control characters")]
+    Control,
+    /// The header occurs more than once, or the structured field does not parse.
+    #[error("it is given more than once or is malformed")]
+    Malformed,
+}
+
+/// Who shares a key space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScopeRule {
+    /// Those who send the same values in these headers.
+    Credentials(Vec<HeaderName>),
+    /// All who use routes with this name; for credentials that expire (OAuth).
+    Fixed(String),
+}
+
+/// A key space: the parts that the record key is made of beside the idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope(Vec<Vec<u8>>);
+
+impl ScopeRule {
+    /// The scope of a request to an upstream: upstream, method, path, and who asks.
+    pub fn scope(&self, upstream: &str, request: &RequestView<'_>) -> Scope {
+        let mut parts = vec![
+            upstream.as_bytes().to_vec(),
+            request.method.as_str().as_bytes().to_vec(),
+            request.path.as_bytes().to_vec(),
+        ];
+        match self {
+            Self::Credentials(headers) => {
+                parts.push(b"credentials".to_vec());
+                for name in headers {
+                    let values: Vec<_> = request.headers.get_all(name).iter().collect();
+                    parts.push(name.as_str().as_bytes().to_vec());
+                    parts.push((values.len() as u64).to_be_bytes().to_vec());
+                    parts.extend(values.into_iter().map(|value| value.as_bytes().to_vec()));
+                }
+            }
+            Self::Fixed(name) => {
+                parts.push(b"fixed".to_vec());
+                parts.push(name.as_bytes().to_vec());
+            }
+        }
+        Scope(parts)
+    }
+}
+
+/// Where the record of (scope, key) is.
+pub fn record_key(index: &Secret, scope: &Scope, key: &IdempotencyKey) -> RecordKey {
+    derived(index, "semel record", scope, key.as_bytes())
+}
+
+/// Where the pointer of (scope, content) is. `content` is the digest of the canonical request.
+pub fn content_key(index: &Secret, scope: &Scope, content: &[u8; 32]) -> RecordKey {
+    derived(index, "semel content", scope, content)
+}
+
+fn derived(index: &Secret, domain: &str, scope: &Scope, last: &[u8]) -> RecordKey {
+    let mut parts: Vec<&[u8]> = scope.0.iter().map(Vec::as_slice).collect();
+    parts.push(last);
+    let digest = index.digest(domain, &parts);
+    let mut key = [0; RecordKey::LEN];
+    key.copy_from_slice(&digest[..RecordKey::LEN]);
+    RecordKey::new(key)
+}
+
+/// Looks for a key in each place, in order; the first place that has one counts, and is returned.
+///
+/// # Errors
+/// [`KeyInvalid`] if the first place that has one has a bad one. A bad key is never passed over in
+/// favour of a later place, or of none.
+pub fn find_key<'a>(
+    sources: &'a [KeySource],
+    request: &RequestView<'_>,
+) -> Result<Option<(IdempotencyKey, &'a KeySource)>, KeyInvalid> {
+    for source in sources {
+        if let Some(key) = key_at(source, request)? {
+            return Ok(Some((key, source)));
+        }
+    }
+    Ok(None)
+}
+
+fn key_at(
+    source: &KeySource,
+    request: &RequestView<'_>,
+) -> Result<Option<IdempotencyKey>, KeyInvalid> {
+    let key = match source {
+        KeySource::Header(name) => {
+            let values = request.headers.get_all(name).iter();
+            only(values)?.map(|value| header_key(value.as_bytes())).transpose()?
+        }
+        KeySource::Json(pointer) => json_key(pointer, request.body)?,
+        KeySource::Form(name) if request.is_form() => only(form::values(request.body, name))?,
+        KeySource::Form(_) => None,
+        KeySource::Query(name) => {
+            only(form::values(request.query.unwrap_or_default().as_bytes(), name))?
+        }
+    };
+    key.map(|key| IdempotencyKey::parse(&key)).transpose()
+}
+
+fn only<T>(values: impl IntoIterator<Item = T>) -> Result<Option<T>, KeyInvalid> {
+    let mut values = values.into_iter();
+    let first = values.next();
+    if values.next().is_some() { Err(KeyInvalid::Malformed) } else { Ok(first) }
+}
+
+/// Bare text as it is, or the content of an RFC 9651 string. Parameters after the string are
+/// refused: whoever sends them means something by them that we do not know.
+fn header_key(value: &[u8]) -> Result<Vec<u8>, KeyInvalid> {
+    let value = value.trim_ascii();
+    let Some(quoted) = value.strip_prefix(b"\"") else { return Ok(value.to_vec()) };
+    let mut key = vec![];
+    let mut bytes = quoted.iter();
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            b'"' if bytes.as_slice().is_empty() => return Ok(key),
+            b'\\' => match bytes.next() {
+                Some(&escaped @ (b'"' | b'\\')) => key.push(escaped),
+                Some(_) | None => return Err(KeyInvalid::Malformed),
+            },
+            b'"' => return Err(KeyInvalid::Malformed),
+            b' '..=b'~' => key.push(byte),
+            _ => return Err(KeyInvalid::Malformed),
+        }
+    }
+    Err(KeyInvalid::Malformed)
+}
+
+/// A string's content, or a number as it is written. The body is read whatever its type is said to
+/// be: where a key stands, it counts.
+fn json_key(pointer: &str, body: &[u8]) -> Result<Option<Vec<u8>>, KeyInvalid> {
+    let root = match json::parse(body) {
+        Ok(root) => root,
+        Err(NotJson::Invalid) => return Ok(None),
+        // It may well have a key; nobody can say that it has none.
+        Err(NotJson::TooMuch) => return Err(KeyInvalid::Malformed),
+    };
+    let Ok(pointer) = pointer.parse::<Pointer>() else { return Ok(None) };
+    match pointer.find(&root) {
+        Found::Nothing => Ok(None),
+        Found::Many => Err(KeyInvalid::Malformed),
+        Found::One(node) => match &node.value {
+            Value::Null => Ok(None),
+            Value::String(text) => {
+                let text = text.as_str().ok_or(KeyInvalid::Malformed)?;
+                Ok(Some(text.as_bytes().to_vec()))
+            }
+            Value::Number(lexeme) => Ok(Some(lexeme.as_bytes().to_vec())),
+            Value::Bool(_) | Value::Array(_) | Value::Object(_) => Err(KeyInvalid::Malformed),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Looks in a header, then in JSON, a form, the query: what was found, or why not.
+    fn find(
+        headers: &[(&str, &[u8])],
+        query: &str,
+        body: &str,
+    ) -> Result<Option<String>, KeyInvalid> {
+        let sources = [
+            KeySource::Header(HeaderName::from_static("idempotency-key")),
+            KeySource::Json("/meta/key".to_owned()),
+            KeySource::Form("meta[key]".to_owned()),
+            KeySource::Query("key".to_owned()),
+        ];
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let name: HeaderName = name.parse().expect("a header name");
+            map.append(name, HeaderValue::from_bytes(value).expect("a header value"));
+        }
+        let request = RequestView {
+            method: &Method::POST,
+            path: "/v1/payments",
+            query: Some(query),
+            headers: &map,
+            body: &Bytes::copy_from_slice(body.as_bytes()),
+        };
+        let found = find_key(&sources, &request)?;
+        Ok(found.map(|(key, _)| String::from_utf8_lossy(key.as_bytes()).into_owned()))
+    }
+
+    fn header(value: &[u8]) -> Result<Option<String>, KeyInvalid> {
+        find(&[("idempotency-key", value)], "key=later", "")
+    }
+
+    const FORM: (&str, &[u8]) =
+        ("content-type", b"Application/X-WWW-Form-Urlencoded; charset=utf-8");
+
+    #[test]
+    fn a_quoted_and_a_bare_key_are_the_same() {
+        let found = |key: &str| Ok(Some(key.to_owned()));
+        assert_eq!(header(b"k-1"), found("k-1"));
+        assert_eq!(header(b"\"k-1\""), found("k-1"));
+        assert_eq!(header(b"  \"k-1\"\t"), found("k-1"));
+        assert_eq!(header(br#""a\"b\\c""#), found(r#"a"b\c"#));
+        assert_eq!(header(br#"a"b\c"#), found(r#"a"b\c"#));
+        assert_eq!(header("ключ".as_bytes()), found("ключ"));
+    }
+
+    #[test]
+    fn a_bad_header_is_never_passed_over() {
+        for (value, why) in [
+            (&b""[..], KeyInvalid::Empty),
+            (b"\"\"", KeyInvalid::Empty),
+            (b"  ", KeyInvalid::Empty),
+            (b"\"", KeyInvalid::Malformed),
+            (b"\"a", KeyInvalid::Malformed),
+            (b"\"a\\\"", KeyInvalid::Malformed),
+            (b"\"a\\n\"", KeyInvalid::Malformed),
+            (b"\"a\"b", KeyInvalid::Malformed),
+            (b"\"a\";v=1", KeyInvalid::Malformed),
+            (b"\"a\", \"a\"", KeyInvalid::Malformed),
+            (b"\"\xc3\xa9\"", KeyInvalid::Malformed),
+            (b"a\tb", KeyInvalid::Control),
+            (&[b'k'; 256], KeyInvalid::TooLong),
+        ] {
+            assert_eq!(header(value), Err(why), "{:?}", String::from_utf8_lossy(value));
+        }
+        let twice = [("idempotency-key", &b"k"[..]), ("idempotency-key", b"k")];
+        assert_eq!(find(&twice, "", ""), Err(KeyInvalid::Malformed));
+        assert!(header(&[b'k'; 255]).is_ok());
+    }
+
+    #[test]
+    fn json_keys_are_strings_or_numbers_as_written() {
+        for (body, found) in [
+            (r#"{"meta":{"key":"k\u002d1"}}"#, Ok(Some("k-1"))),
+            (r#"{"meta":{"key":1e400}}"#, Ok(Some("1e400"))),
+            (r#"{"meta":{"key":12345678901234567890123}}"#, Ok(Some("12345678901234567890123"))),
+            (r#"{"meta":{"key":null}}"#, Ok(Some("later"))),
+            (r#"{"meta":{}}"#, Ok(Some("later"))),
+            ("not json", Ok(Some("later"))),
+            (r#"{"meta":{"key":""}}"#, Err(KeyInvalid::Empty)),
+            (r#"{"meta":{"key":"a\nb"}}"#, Err(KeyInvalid::Control)),
+            (r#"{"meta":{"key":true}}"#, Err(KeyInvalid::Malformed)),
+            (r#"{"meta":{"key":["k"]}}"#, Err(KeyInvalid::Malformed)),
+            (r#"{"meta":{"key":"\ud800"}}"#, Err(KeyInvalid::Malformed)),
+            (r#"{"meta":{"key":"a","key":"a"}}"#, Err(KeyInvalid::Malformed)),
+            (r#"{"meta":{"key":"a"},"meta":{}}"#, Err(KeyInvalid::Malformed)),
+        ] {
+            let found = found.map(|key| key.map(str::to_owned));
+            assert_eq!(find(&[], "key=later", body), found, "{body}");
+        }
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        assert_eq!(find(&[], "key=later", &deep), Err(KeyInvalid::Malformed));
+    }
+
+    #[test]
+    fn form_and_query_keys_are_decoded_and_stand_once() {
+        for (headers, query, body, found) in [
+            (&[FORM][..], "", "a=1&meta%5Bkey%5D=k+1", Ok(Some("k 1"))),
+            (&[FORM], "key=q", "meta[key]=", Err(KeyInvalid::Empty)),
+            (&[FORM], "key=q", "meta[key]=a&meta%5bkey%5d=a", Err(KeyInvalid::Malformed)),
+            (&[FORM], "key=q", "other=a", Ok(Some("q"))),
+            (&[], "key=q", "meta[key]=a", Ok(Some("q"))),
+            (&[], "key=%71%2F", "", Ok(Some("q/"))),
+            (&[], "key=%00", "", Err(KeyInvalid::Control)),
+            (&[], "key=a&key=a", "", Err(KeyInvalid::Malformed)),
+            (&[], "key", "", Err(KeyInvalid::Empty)),
+            (&[], "keys=a", "", Ok(None)),
+        ] {
+            let found = found.map(|key| key.map(str::to_owned));
+            assert_eq!(find(headers, query, body), found, "{query} {body}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_structured_string_and_its_content_are_the_same_key(key in "[ -~]{1,60}") {
+            let quoted = format!("\"{}\"", key.replace('\\', r"\\").replace('"', "\\\""));
+            let bare = key.trim();
+            prop_assume!(!bare.is_empty() && !bare.starts_with('"') && bare == key);
+            prop_assert_eq!(header(quoted.as_bytes()), header(bare.as_bytes()));
+        }
+
+        #[test]
+        fn no_header_makes_it_panic(value in proptest::collection::vec(0x20..=0xffu8, 0..40)) {
+            let value: Vec<_> = value.into_iter().filter(|&byte| byte != 0x7f).collect();
+            let _ = header(&value);
+        }
+    }
+}

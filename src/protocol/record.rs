@@ -1,0 +1,434 @@
+//! What is remembered of an operation, and the form it has in a store.
+//!
+//! A record holds *ages*, never dates: how long ago things were, at the moment it was written.
+//! [`Entry::read`] adds the age that the store reports, so that everything above sees ages as of
+//! now and no two machines' clocks are ever compared.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::fingerprint::Fingerprint;
+use super::id::{AttemptId, OperationId, ProcessId, RecordKey};
+use super::outcome::UnknownReason;
+use super::seal::Sealed;
+
+/// Version of the wire form. A process refuses any other: unreadable is an error, never "absent".
+const WIRE_VERSION: u8 = 1;
+
+/// How many timeline entries a record keeps; the first and the newest stay.
+pub const TIMELINE_MAX: usize = 32;
+
+/// How long ago something was: at the time of writing in a store, as of now once read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Ago(u64);
+
+impl Ago {
+    /// Just now.
+    pub const NOW: Self = Self(0);
+
+    /// So long ago. Kept in whole milliseconds, rounded down.
+    pub fn new(age: Duration) -> Self {
+        Self(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The age.
+    pub const fn age(self) -> Duration {
+        Duration::from_millis(self.0)
+    }
+
+    fn advance(&mut self, by: Duration) {
+        self.0 = self.0.saturating_add(Self::new(by).0);
+    }
+}
+
+/// What a store may hold under a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entry {
+    /// An operation: the permit, and later its outcome.
+    Record(Box<Record>),
+    /// Another name of an operation, which leads to its record.
+    Pointer(Pointer),
+}
+
+/// A name that leads to a record. It permits nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pointer {
+    /// The record it leads to.
+    pub to: RecordKey,
+    /// How long ago it was written.
+    pub written: Ago,
+    /// How long the record it leads to is remembered; purging the pointer waits as long.
+    pub remember: Duration,
+}
+
+/// How an operation was recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Identity {
+    /// By a key that the caller sent.
+    Key,
+    /// By content alone: the pointer at this key leads to the record.
+    Content(RecordKey),
+}
+
+/// What was agreed when the operation was claimed. Every process keeps to it, whatever its own
+/// configuration says by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// How long the owner may be silent before the operation is in doubt.
+    pub lease: Duration,
+    /// How long the owner's upstream call may last.
+    pub upstream_timeout: Duration,
+    /// How long a settled answer is kept, from settlement.
+    pub retention: Duration,
+    /// How long its tombstone stays after that.
+    pub remember: Duration,
+    /// How long identical content still finds a settled, delivered operation.
+    pub window: Duration,
+}
+
+/// One operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The claim that this record belongs to.
+    pub attempt: AttemptId,
+    /// The process that made it.
+    pub process: ProcessId,
+    /// The route's name, by which look-ups and metrics find their settings.
+    pub route: String,
+    /// What a duplicate must match.
+    pub fingerprint: Fingerprint,
+    /// How it was recognised.
+    pub identity: Identity,
+    /// What was agreed.
+    pub terms: Terms,
+    /// The values that the route's look-up templates name, and nothing else of the request.
+    pub inputs: Option<Sealed>,
+    /// When it was claimed.
+    pub claimed: Ago,
+    /// When the owner last gave a sign of life.
+    pub renewed: Ago,
+    /// When the present state began.
+    pub entered: Ago,
+    /// What is known.
+    pub state: State,
+    /// Who was told, for operations that are known by content alone.
+    pub delivery: Delivery,
+    /// What happened, oldest first.
+    pub timeline: Vec<Event>,
+}
+
+/// What is known of an operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// Claimed; may have been sent.
+    InFlight,
+    /// The provider has it and is still working.
+    Accepted {
+        /// The provider's answer that said so; `None`: a look-up said so.
+        reply: Option<Sealed>,
+        /// Look-ups so far.
+        looked: u32,
+    },
+    /// May have been sent, and nobody knows whether it took effect.
+    InDoubt {
+        /// Why.
+        why: Doubt,
+        /// The owner's own mark that its connection is closed: it can send nothing any more.
+        closed: Option<Ago>,
+        /// Look-ups so far.
+        looked: u32,
+    },
+    /// The outcome is on record for good.
+    Settled(Settlement),
+    /// Certainly not applied; the key may be claimed again.
+    Released {
+        /// On what ground.
+        why: Release,
+        /// The upstream's answer, for those who were waiting.
+        reply: Option<Sealed>,
+    },
+}
+
+/// The final outcome of an operation. Never changes, but for what is kept of the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settlement {
+    /// Who settled it.
+    pub by: SettledBy,
+    /// The answer's status.
+    pub status: u16,
+    /// The answer; `None` if it was too large, or retention is over.
+    pub reply: Option<Sealed>,
+}
+
+/// Who was told the outcome, for operations that are known by content alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Delivery {
+    /// When the caller had arrived who, of all that left unanswered, arrived last.
+    pub left: Option<Ago>,
+    /// When the caller had arrived who, of all that got the whole answer, arrived last.
+    pub answered: Option<Ago>,
+    /// When that answer was complete.
+    pub completed: Option<Ago>,
+}
+
+impl Delivery {
+    /// Whether the answer was written whole to a caller that had come after the last one that left
+    /// without one. The age of that delivery, if so.
+    pub fn done(&self) -> Option<Duration> {
+        let answered = self.answered?;
+        let later = self.left.is_none_or(|left| answered < left);
+        if later { self.completed.map(Ago::age) } else { None }
+    }
+
+    /// Adds what another process, or a later moment, knows.
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        let newest = |a: Option<Ago>, b: Option<Ago>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        Self {
+            left: newest(self.left, other.left),
+            answered: newest(self.answered, other.answered),
+            completed: newest(self.completed, other.completed),
+        }
+    }
+
+    /// Lets time pass: every age grows by `by`.
+    pub fn advance(&mut self, by: Duration) {
+        for ago in [&mut self.left, &mut self.answered, &mut self.completed].into_iter().flatten() {
+            ago.advance(by);
+        }
+    }
+}
+
+/// Who settled an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SettledBy {
+    /// Its owner, by the upstream's own answer.
+    Answer,
+    /// A look-up.
+    LookUp,
+    /// A person.
+    Operator,
+}
+
+/// Why an operation is in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Doubt {
+    /// Its owner saw something that proves nothing.
+    Unknown(UnknownReason),
+    /// Its owner has not renewed its lease.
+    OwnerSilent,
+    /// Its owner's process ended before an answer came.
+    Drained,
+    /// A look-up of an accepted operation lost its track.
+    TrackLost,
+}
+
+/// Why a key was freed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Release {
+    /// Its owner never sent: the upstream was not reached.
+    NotSent,
+    /// Its owner took the claim back unused (shutdown, store trouble, overload).
+    TakenBack,
+    /// The upstream's answer says that it did nothing.
+    NotApplied,
+    /// A person decided.
+    Operator,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub at: Ago,
+    /// What.
+    pub what: Happening,
+}
+
+/// The kinds of things that happen to an operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Happening {
+    /// A caller's request became its owner.
+    Claimed,
+    /// The first byte was offered to the connection.
+    FirstByte,
+    /// The upstream answered.
+    Answered {
+        /// Its status.
+        status: u16,
+        /// Its own name for the request (`request-id` and the like), shortened.
+        request_id: Option<String>,
+    },
+    /// The provider said that it is working on it.
+    Accepted,
+    /// It came to be in doubt.
+    Doubted(Doubt),
+    /// The provider was asked.
+    LookedUp(Looked),
+    /// Its outcome was recorded.
+    Settled(SettledBy),
+    /// Its key was freed.
+    Released(Release),
+    /// A person did something, and said why.
+    Operator {
+        /// What, in a word.
+        action: String,
+        /// The reason given.
+        reason: String,
+    },
+    /// So many events in between were dropped.
+    Elided(u32),
+}
+
+/// What a look-up came to, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Looked {
+    /// Found, and final.
+    Final,
+    /// Found, still working.
+    Accepted,
+    /// Not found. Proves nothing.
+    Absent,
+    /// An answer that no rule explains.
+    Unclear,
+    /// No answer.
+    Failed,
+}
+
+impl Looked {
+    /// As metrics, the API and the documentation spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Final => "final",
+            Self::Accepted => "accepted",
+            Self::Absent => "absent",
+            Self::Unclear => "unclear",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// An answer as it is stored and replayed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// Status code.
+    pub status: u16,
+    /// End-to-end headers, in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+/// Bytes in a store that are not an entry that this version understands.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// Written by a later (or much earlier) version.
+    #[error("a record of wire version {0}, which this version of semel does not read")]
+    Version(u8),
+    /// Damaged.
+    #[error("a record that is damaged")]
+    Damaged,
+}
+
+impl Entry {
+    /// The form that a store keeps.
+    pub fn encode(&self) -> Bytes {
+        let bytes = vec![WIRE_VERSION];
+        // Serialising plain data into memory has no way to fail.
+        let bytes = postcard::to_extend(self, bytes).unwrap_or_default();
+        assert!(bytes.len() > 1, "an entry encodes to something");
+        bytes.into()
+    }
+
+    /// Reads what a store kept, and brings its ages up to now.
+    ///
+    /// # Errors
+    /// [`Unreadable`], which must never be taken for "absent".
+    pub fn read(bytes: &[u8], age: Duration) -> Result<Self, Unreadable> {
+        let (&version, rest) = bytes.split_first().ok_or(Unreadable::Damaged)?;
+        if version != WIRE_VERSION {
+            return Err(Unreadable::Version(version));
+        }
+        let (mut entry, rest): (Self, _) =
+            postcard::take_from_bytes(rest).map_err(|_| Unreadable::Damaged)?;
+        if !rest.is_empty() {
+            return Err(Unreadable::Damaged);
+        }
+        match &mut entry {
+            Self::Record(record) => record.advance(age),
+            Self::Pointer(pointer) => pointer.written.advance(age),
+        }
+        Ok(entry)
+    }
+}
+
+impl Record {
+    /// Its public name.
+    pub fn operation(&self, key: RecordKey) -> OperationId {
+        OperationId { key, attempt: self.attempt }
+    }
+
+    /// Adds to the timeline; in a full one the second oldest entries give way to their count.
+    pub fn note(&mut self, what: Happening) {
+        self.note_ago(what, Ago::NOW);
+    }
+
+    /// Adds something that happened a while ago.
+    pub fn note_ago(&mut self, what: Happening, at: Ago) {
+        if self.timeline.len() >= TIMELINE_MAX {
+            // The claim stays first; what followed it is counted and dropped. The count needs a place
+            // itself, so that the first time two give way.
+            self.timeline.remove(2);
+            let second = &mut self.timeline[1].what;
+            let elided = if let Happening::Elided(count) = second { *count } else { 1 };
+            *second = Happening::Elided(elided.saturating_add(1));
+        }
+        self.timeline.push(Event { at, what });
+    }
+
+    /// Puts the record into another state, as of now.
+    pub fn enter(&mut self, state: State) {
+        self.state = state;
+        self.entered = Ago::NOW;
+    }
+
+    /// Lets time pass: every age grows by `by`.
+    pub fn advance(&mut self, by: Duration) {
+        self.claimed.advance(by);
+        self.renewed.advance(by);
+        self.entered.advance(by);
+        self.delivery.advance(by);
+        for event in &mut self.timeline {
+            event.at.advance(by);
+        }
+        match &mut self.state {
+            State::InDoubt { closed: Some(closed), .. } => closed.advance(by),
+            State::InFlight
+            | State::Accepted { .. }
+            | State::InDoubt { closed: None, .. }
+            | State::Settled(_)
+            | State::Released { .. } => {}
+        }
+    }
+}
+
+impl State {
+    /// Its name, as metrics, the API and the documentation spell it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::InFlight => "in-flight",
+            Self::Accepted { .. } => "accepted",
+            Self::InDoubt { .. } => "in-doubt",
+            Self::Settled(_) => "settled",
+            Self::Released { .. } => "released",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
