@@ -1,3 +1,7 @@
 //! semel: lets each operation through to a payment API at most once.
 
+pub mod entropy;
+pub mod metrics;
 pub mod protocol;
+pub mod store;
+pub mod task;

@@ -1,0 +1,117 @@
+//! What ties a process to one store: identity, generation, rules, and the swap count last seen.
+//!
+//! Every store keeps one of these and checks it inside the same transaction as the swap. It notices
+//! a store that was flushed, exchanged or restored, before that costs a second charge.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use super::{Charter, Purpose, Refusal};
+
+/// How far `amend` raises the swap count: beyond anything a process can have seen.
+pub const COUNT_LEAP: u64 = 1 << 40;
+
+/// What this process believes about its store.
+#[derive(Debug, Default)]
+pub struct Fence {
+    charter: RwLock<Option<Charter>>,
+    seen: AtomicU64,
+}
+
+impl Fence {
+    /// Binds every later swap to this charter.
+    pub fn bind(&self, charter: Charter) {
+        *self.charter.write().unwrap_or_else(PoisonError::into_inner) = Some(charter);
+    }
+
+    /// The charter that swaps carry, if bound.
+    pub fn charter(&self) -> Option<Charter> {
+        *self.charter.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The highest swap count that any answer carried.
+    pub fn seen(&self) -> u64 {
+        self.seen.load(Ordering::SeqCst)
+    }
+
+    /// Notes a count that an answer carried; it never goes down.
+    pub fn saw(&self, count: u64) {
+        self.seen.fetch_max(count, Ordering::SeqCst);
+    }
+
+    /// Decides whether a store in the state (`theirs`, `count`) may be asked for `purpose`.
+    ///
+    /// # Errors
+    /// The [`Refusal`] that says what does not fit.
+    pub fn admit(
+        &self,
+        purpose: Option<Purpose>,
+        theirs: Option<&Charter>,
+        count: u64,
+    ) -> Result<(), Refusal> {
+        let ours = self.charter().ok_or(Refusal::NotFounded)?;
+        let theirs = theirs.ok_or(Refusal::NotFounded)?;
+        if theirs.identity != ours.identity {
+            return Err(Refusal::OtherIdentity);
+        }
+        let seen = self.seen();
+        if count < seen {
+            return Err(Refusal::Rewound { seen, found: count });
+        }
+        if purpose != Some(Purpose::Claim) {
+            return Ok(());
+        }
+        if theirs.generation != ours.generation {
+            return Err(Refusal::OtherGeneration {
+                ours: ours.generation,
+                found: theirs.generation,
+            });
+        }
+        if theirs.rules != ours.rules {
+            return Err(Refusal::OtherRules);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::id::StoreId;
+
+    const CHARTER: Charter = Charter {
+        identity: StoreId::new([1; 16]),
+        generation: 1,
+        rules: [2; 32],
+        secret_check: [3; 16],
+    };
+
+    fn bound() -> Fence {
+        let fence = Fence::default();
+        fence.bind(CHARTER);
+        fence.saw(10);
+        fence
+    }
+
+    #[test]
+    fn the_store_that_was_bound_is_admitted() {
+        assert_eq!(bound().admit(Some(Purpose::Claim), Some(&CHARTER), 10), Ok(()));
+    }
+
+    #[test]
+    fn what_lost_writes_is_refused_even_to_record() {
+        assert_eq!(
+            bound().admit(Some(Purpose::Record), Some(&CHARTER), 9),
+            Err(Refusal::Rewound { seen: 10, found: 9 })
+        );
+        assert_eq!(bound().admit(Some(Purpose::Record), None, 10), Err(Refusal::NotFounded));
+    }
+
+    #[test]
+    fn a_raised_generation_stops_claims_but_not_settlements() {
+        let raised = Charter { generation: 2, ..CHARTER };
+
+        assert_eq!(bound().admit(Some(Purpose::Record), Some(&raised), 10), Ok(()));
+        assert!(bound().admit(Some(Purpose::Claim), Some(&raised), 10).is_err());
+    }
+}

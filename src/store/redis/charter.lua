@@ -1,0 +1,2 @@
+-- KEYS: charter
+return say('done')

@@ -1,0 +1,6 @@
+//! What semel promises, tried over real sockets and processes: one binary, one file per promise.
+
+mod store_embedded;
+mod store_redis;
+mod store_redis_cut;
+mod support;
