@@ -1,0 +1,286 @@
+//! Trying to become the owner: one swap that either claims, or fetches what beat us.
+
+use std::time::Duration;
+
+use super::views::{Accepted, InDoubt, InFlight, Settled, View};
+use super::{Found, Ledger, PART_INPUTS, ReadError, SWAP_ROUNDS_MAX};
+use crate::entropy;
+use crate::protocol::attempt::{Claimed, Held};
+use crate::protocol::claim::{Decision, decide};
+use crate::protocol::fingerprint::Fingerprints;
+use crate::protocol::id::RecordKey;
+use crate::protocol::invariants;
+use crate::protocol::record::{Ago, Delivery, Doubt, Happening, Identity, Record, State, Terms};
+use crate::store::{Purpose, Refusal, StoreError, Swapped};
+
+/// What a caller wants to own.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// Where its record is.
+    pub key: RecordKey,
+    /// How it was recognised.
+    pub identity: Identity,
+    /// What a duplicate must match.
+    pub fingerprints: &'a Fingerprints,
+    /// The route it came by.
+    pub route: &'a str,
+    /// What is agreed.
+    pub terms: Terms,
+    /// The values that look-ups will need; they are sealed before they are stored.
+    pub inputs: Option<&'a [u8]>,
+}
+
+/// What the claim came to.
+#[derive(Debug)]
+pub enum Verdict {
+    /// This caller's request is the one.
+    Claimed(Claimed),
+    /// Another one is under way.
+    Follow(InFlight),
+    /// Nobody knows what became of it.
+    Doubt(InDoubt),
+    /// The provider is working on it.
+    Accepted(Accepted),
+    /// Its outcome is on record; if the answer is not, that is still all there is to tell.
+    Settled(Settled),
+    /// The key stands for another request.
+    Mismatch(View),
+}
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// Certainly not claimed.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Perhaps claimed. Nothing may be sent on the strength of it.
+    #[error("the store did not confirm the claim: {0}")]
+    Unconfirmed(String, Box<Unproven>),
+    /// Too many others at once. Certainly not claimed.
+    #[error("too many processes changed the record at once")]
+    Contended,
+    /// Too many answers wait for the store. Certainly not claimed.
+    #[error("too many answers wait to be recorded")]
+    Saturated,
+}
+
+impl Verdict {
+    /// In a word, for metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Claimed(_) => "claimed",
+            Self::Follow(_) => "in-flight",
+            Self::Doubt(_) => "in-doubt",
+            Self::Accepted(_) => "accepted",
+            Self::Settled(_) => "settled",
+            Self::Mismatch(_) => "mismatch",
+        }
+    }
+}
+
+impl ClaimError {
+    /// In a word, for metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Unconfirmed(..) => "unconfirmed",
+            Self::Read(_) | Self::Contended | Self::Saturated => "refused",
+        }
+    }
+}
+
+impl From<StoreError> for ClaimError {
+    fn from(error: StoreError) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+/// A claim that the store did not confirm. It permits nothing, and must be taken back.
+#[derive(Debug)]
+#[must_use = "an unconfirmed claim must be taken back"]
+pub struct Unproven(Held);
+
+impl Unproven {
+    /// Gives it up, to be taken back.
+    pub fn forgo(self) -> crate::protocol::attempt::Unspent {
+        Claimed::confirmed(self.0).forgo()
+    }
+
+    /// Takes it for a claim all the same. Only for routes that were told to send while the store
+    /// is gone (`on_store_failure: pass`).
+    pub fn assume(self) -> Claimed {
+        Claimed::confirmed(self.0)
+    }
+}
+
+impl Ledger {
+    /// Claims, or says what is known instead.
+    ///
+    /// # Errors
+    /// [`ClaimError`]; only `Unconfirmed` leaves something behind that must be taken back.
+    ///
+    /// # Cancel safety
+    /// None: a dropped claim may be in the store. Call it from a task that its caller cannot end.
+    pub async fn claim(&self, ask: &Ask<'_>) -> Result<Verdict, ClaimError> {
+        if self.is_saturated() {
+            return Err(ClaimError::Saturated);
+        }
+        if let Some(why) = self.unfit() {
+            return Err(StoreError::Refused(Refusal::Unfit(why)).into());
+        }
+        let attempt = self.draw_attempt();
+        let mut held = Held {
+            key: ask.key,
+            token: crate::protocol::id::Token::first(attempt),
+            writer: attempt,
+            tries: 0,
+            as_of: self.now(),
+            record: self.new_record(ask, attempt),
+        };
+        let mut expected: Option<Held> = None;
+        for _ in 0..SWAP_ROUNDS_MAX {
+            let asked = self.now();
+            let token = held.next_token();
+            let from = expected.as_ref().map(|current| &current.record);
+            assert_eq!(invariants::edge(from, &held.record), Ok(()), "claims follow the diagram");
+            let replaces = expected.as_ref().map(|current| current.token);
+            let swapped = self.write(ask.key, replaces, token, &held.record, Purpose::Claim).await;
+            held.token = token;
+            held.as_of = asked;
+            let stored = match swapped {
+                Ok(Swapped::Done) => return Ok(Verdict::Claimed(Claimed::confirmed(held))),
+                Ok(Swapped::Lost(None)) => {
+                    expected = None;
+                    continue;
+                }
+                Ok(Swapped::Lost(Some(stored))) => stored,
+                Err(StoreError::Unconfirmed(why)) => {
+                    return Err(ClaimError::Unconfirmed(why, Box::new(Unproven(held))));
+                }
+                Err(StoreError::Refused(Refusal::OtherGeneration { .. }))
+                    if self.readopt().await =>
+                {
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            match self.hold(ask.key, &stored, asked)? {
+                Found::Pointer(..) => return Err(unexpected_pointer()),
+                // Our own claim, put there by a swap that was not confirmed, and changed since (its
+                // lease was over). It was never sent, and nobody but us can say so.
+                Found::Record(current) if current.record.attempt == attempt => {
+                    let why = "the claim was changed before it was confirmed".to_owned();
+                    return Err(ClaimError::Unconfirmed(why, Box::new(Unproven(held))));
+                }
+                Found::Record(current) => match self.weigh(current, ask.fingerprints).await? {
+                    Weighed::Claimable(current) => expected = Some(current),
+                    Weighed::Verdict(verdict) => return Ok(verdict),
+                    Weighed::Changed => expected = None,
+                },
+            }
+        }
+        Err(ClaimError::Contended)
+    }
+
+    fn new_record(&self, ask: &Ask<'_>, attempt: crate::protocol::id::AttemptId) -> Record {
+        let mut record = Record {
+            attempt,
+            process: self.process,
+            route: ask.route.to_owned(),
+            fingerprint: ask.fingerprints.newest(),
+            identity: ask.identity,
+            terms: ask.terms,
+            inputs: None,
+            claimed: Ago::NOW,
+            renewed: Ago::NOW,
+            entered: Ago::NOW,
+            state: State::InFlight,
+            delivery: Delivery::default(),
+            timeline: Vec::with_capacity(4),
+        };
+        record.note(Happening::Claimed);
+        if let Some(inputs) = ask.inputs {
+            let nonce = entropy::draw(&*self.entropy);
+            let binding = Self::binding(ask.key, &record, PART_INPUTS);
+            record.inputs = Some(self.secrets.seals.seal(nonce, binding, inputs));
+        }
+        record
+    }
+
+    /// What the record that beat us allows.
+    async fn weigh(
+        &self,
+        current: Held,
+        fingerprints: &Fingerprints,
+    ) -> Result<Weighed, ClaimError> {
+        Ok(match decide(Some(&current.record), fingerprints) {
+            Decision::Claim => Weighed::Claimable(current),
+            Decision::Overdue => self.doubt_silent_owner(current).await?,
+            Decision::Mismatch => Weighed::Verdict(Verdict::Mismatch(self.view(&current)?)),
+            Decision::Unverifiable => {
+                return Err(ReadError::Unreadable(
+                    "its fingerprint secret is not configured here".to_owned(),
+                )
+                .into());
+            }
+            Decision::Follow
+            | Decision::Doubt
+            | Decision::Accepted
+            | Decision::Replay
+            | Decision::NotKept => Weighed::Verdict(known(self.view(&current)?)),
+        })
+    }
+
+    /// An owner was silent for longer than its lease: in doubt, never free.
+    async fn doubt_silent_owner(&self, current: Held) -> Result<Weighed, ClaimError> {
+        let change = super::Change::Doubt { why: Doubt::OwnerSilent, closed: false };
+        Ok(match self.conclude(current, change).await {
+            super::Concluded::Recorded(view) => Weighed::Verdict(known(view)),
+            // Its owner came back, or somebody else was first: look again.
+            super::Concluded::Overtaken(_) => Weighed::Changed,
+            // It cannot be written; it is as much in doubt as before.
+            super::Concluded::NotYet(view, _) => Weighed::Verdict(known(view)),
+        })
+    }
+
+    /// After `semel store accept` the generation is another. If the rules are still ours, so are
+    /// the keys, and this process may go on.
+    pub(super) async fn readopt(&self) -> bool {
+        let Some(ours) = self.store.fence().charter() else { return false };
+        match self.store.charter().await {
+            Ok(Some(theirs))
+                if theirs.identity == ours.identity
+                    && theirs.rules == ours.rules
+                    && theirs.secret_check == ours.secret_check =>
+            {
+                tracing::warn!(generation = theirs.generation, "adopted the store's generation");
+                self.store.fence().bind(theirs);
+                true
+            }
+            Ok(_) | Err(_) => false,
+        }
+    }
+}
+
+enum Weighed {
+    Claimable(Held),
+    Verdict(Verdict),
+    Changed,
+}
+
+fn known(view: View) -> Verdict {
+    match view {
+        View::InFlight(view) => Verdict::Follow(view),
+        View::InDoubt(view) => Verdict::Doubt(view),
+        View::Accepted(view) => Verdict::Accepted(view),
+        View::Settled(view) => Verdict::Settled(view),
+        // Reached only if it was released between two rounds; to follow it is to learn that.
+        View::Released(view) => Verdict::Follow(InFlight { operation: view.operation }),
+    }
+}
+
+fn unexpected_pointer() -> ClaimError {
+    ReadError::Unreadable("a pointer where a record belongs".to_owned()).into()
+}
+
+/// How long after starting to write a pointer its claim may still lead to a dispatch.
+pub(super) const BY_POINTER_MAX: Duration = Duration::from_secs(3600);

@@ -1,0 +1,367 @@
+//! Putting on record what became of an operation, whatever the store is doing at the moment.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::views::{Accepted, InDoubt, Released, Settled, View};
+use super::{Found, Ledger, PART_REPLY, PENDING_BYTES_MAX, ReadError, SWAP_ROUNDS_MAX};
+use crate::entropy;
+use crate::protocol::attempt::{Held, Unspent};
+use crate::protocol::id::{OperationId, RecordKey};
+use crate::protocol::invariants;
+use crate::protocol::record::{
+    Ago, Delivery, Doubt, Happening, Looked, Record, Release, Reply, SettledBy, Settlement, State,
+};
+use crate::protocol::seal::Sealed;
+use crate::store::{Purpose, Refusal, StoreError, Stored, Swapped};
+
+/// What is to be put on record.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// The outcome, for good.
+    Settle {
+        /// Who knows it.
+        by: SettledBy,
+        /// The answer's status.
+        status: u16,
+        /// The answer, unless it is too large to keep.
+        reply: Option<Arc<Reply>>,
+        /// Who was told already, or left.
+        delivery: Delivery,
+    },
+    /// That it was certainly not applied.
+    Release {
+        /// On what ground.
+        why: Release,
+        /// The upstream's answer that said so.
+        reply: Option<Arc<Reply>>,
+    },
+    /// That the provider has it and works on it.
+    Accept {
+        /// The upstream's answer that said so.
+        reply: Option<Arc<Reply>>,
+    },
+    /// That nobody knows.
+    Doubt {
+        /// Why.
+        why: Doubt,
+        /// Whether the owner says that its connection is closed for good.
+        closed: bool,
+    },
+    /// That a look-up settled nothing.
+    Looked(Looked),
+}
+
+/// How putting something on record ended.
+#[derive(Debug)]
+pub enum Concluded {
+    /// It is on record, and this is what can be told. (If somebody else had settled the operation
+    /// before its owner, it is what they settled.)
+    Recorded(View),
+    /// The store cannot take it now. This can be told, marked; recording must go on.
+    NotYet(View, Pending),
+    /// The record has gone another way: reopened and claimed anew, or changed under a hand that is
+    /// not its owner's. Nothing was written.
+    Overtaken(View),
+}
+
+/// Something that the store could not take yet. Its bytes count against a bound.
+#[derive(Debug)]
+#[must_use = "what is not on record must go on being recorded"]
+pub struct Pending {
+    held: Held,
+    change: Change,
+    /// The record was lost by the store; its owner puts it back.
+    vanished: bool,
+}
+
+enum Round {
+    Done,
+    Again,
+    Over(Held),
+    Failed,
+}
+
+impl Ledger {
+    /// Puts a change on record.
+    ///
+    /// Owners insist: a record that somebody put in doubt meanwhile, or that the store has lost, is
+    /// written all the same. Anybody else gives way to whatever changed the record.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves open whether the change is on record.
+    pub async fn conclude(&self, held: Held, change: Change) -> Concluded {
+        self.retry(Pending { held, change, vanished: false }).await
+    }
+
+    /// Takes an unused claim back, and sees to it that the claim cannot arrive later.
+    pub async fn take_back(&self, unspent: Unspent, why: Release) -> Concluded {
+        self.conclude(unspent.into_held(), Change::Release { why, reply: None }).await
+    }
+
+    /// Tries once more to record what the store could not take.
+    pub async fn retry(&self, mut pending: Pending) -> Concluded {
+        for _ in 0..SWAP_ROUNDS_MAX {
+            let mut next = self.changed(&mut pending);
+            match self.round(&mut pending, &mut next).await {
+                Round::Again => {}
+                Round::Failed => break,
+                Round::Done => {
+                    let view = self.told(&pending, true);
+                    return Concluded::Recorded(view);
+                }
+                Round::Over(current) => return self.overtaken(&pending, &current),
+            }
+        }
+        Concluded::NotYet(self.told(&pending, false), pending)
+    }
+
+    async fn round(&self, pending: &mut Pending, next: &mut Record) -> Round {
+        let from = (!pending.vanished).then_some(&pending.held.record);
+        if let Err(error) = invariants::edge(from, next) {
+            // Only our own mistake can bring us here; it must not become a wrong record.
+            tracing::error!(%error, operation = %pending.held.operation(), "refused to record");
+            return Round::Failed;
+        }
+        let token = pending.held.next_token();
+        let expected = (!pending.vanished).then_some(pending.held.token);
+        let key = pending.held.key;
+        let asked = self.now();
+        match self.write(key, expected, token, next, Purpose::Record).await {
+            Ok(Swapped::Done) => {
+                pending.held.token = token;
+                pending.held.record = next.clone();
+                pending.held.as_of = asked;
+                Round::Done
+            }
+            Ok(Swapped::Lost(current)) => self.lost(pending, current.as_ref(), asked).await,
+            Err(error) => {
+                tracing::warn!(%error, operation = %pending.held.operation(), "not recorded yet");
+                Round::Failed
+            }
+        }
+    }
+
+    /// Decides what a lost swap means for this hand.
+    async fn lost(
+        &self,
+        pending: &mut Pending,
+        current: Option<&Stored>,
+        asked: Duration,
+    ) -> Round {
+        let Some(current) = current else {
+            // The store has lost the record of an operation that is still in its owner's hand.
+            pending.vanished = true;
+            return if pending.held.is_owner() { Round::Again } else { Round::Failed };
+        };
+        let mut current = match self.hold(pending.held.key, current, asked) {
+            Ok(Found::Record(current)) => current,
+            Ok(Found::Pointer(..)) | Err(_) => return Round::Failed,
+        };
+        let same_claim = current.record.attempt == pending.held.record.attempt;
+        let open = match current.record.state {
+            State::InFlight | State::InDoubt { .. } | State::Accepted { .. } => true,
+            State::Settled(_) | State::Released { .. } => false,
+        };
+        if same_claim && open && pending.held.is_owner() {
+            pending.vanished = false;
+            pending.held.token = current.token;
+            pending.held.record = current.record;
+            pending.held.as_of = current.as_of;
+            return Round::Again;
+        }
+        let taken_back = matches!(pending.change, Change::Release { .. });
+        if !same_claim && taken_back && matches!(current.record.state, State::Released { .. }) {
+            // The claim that is taken back may still be on its way to the record it meant to replace.
+            // Written anew, that record has another token, and the claim comes too late.
+            return match self.put_off(&mut current, super::RELEASED_KEPT).await {
+                Ok(Swapped::Done) => Round::Over(current),
+                Ok(Swapped::Lost(_)) => Round::Again,
+                Err(_) => Round::Failed,
+            };
+        }
+        Round::Over(current)
+    }
+
+    fn overtaken(&self, pending: &Pending, current: &Held) -> Concluded {
+        let same_claim = current.record.attempt == pending.held.record.attempt;
+        let view = self.view(current).unwrap_or_else(|_| self.told(pending, false));
+        // Whoever is not the owner learns that it changed nothing, however alike the two are.
+        let owns = same_claim && pending.held.is_owner();
+        match (&current.record.state, &pending.change) {
+            // Settled by somebody else first: that is what everybody is told.
+            (State::Settled(_), _) if owns => Concluded::Recorded(view),
+            (State::Released { .. }, Change::Release { .. }) if owns => Concluded::Recorded(view),
+            (_, Change::Settle { .. }) if pending.held.is_owner() => {
+                tracing::error!(
+                    operation = %pending.held.operation(),
+                    "an answer came for an operation that had been reopened; check the provider"
+                );
+                Concluded::Overtaken(self.told(pending, false))
+            }
+            _ => Concluded::Overtaken(view),
+        }
+    }
+
+    /// The record with the change in it.
+    fn changed(&self, pending: &mut Pending) -> Record {
+        let now = self.now();
+        let passed = now.saturating_sub(pending.held.as_of);
+        pending.held.catch_up(now);
+        if let Change::Settle { delivery, .. } = &mut pending.change {
+            delivery.advance(passed);
+        }
+        let key = pending.held.key;
+        let mut next = pending.held.record.clone();
+        match &pending.change {
+            Change::Settle { by, status, reply, delivery } => {
+                let reply = reply.as_ref().map(|reply| self.seal_reply(key, &next, reply));
+                let (by, status) = (*by, *status);
+                next.delivery = next.delivery.merge(*delivery);
+                next.enter(State::Settled(Settlement { by, status, reply }));
+                next.note(Happening::Settled(by));
+            }
+            Change::Release { why, reply } => {
+                let reply = reply.as_ref().map(|reply| self.seal_reply(key, &next, reply));
+                next.enter(State::Released { why: *why, reply });
+                next.note(Happening::Released(*why));
+            }
+            Change::Accept { reply } => {
+                let reply = reply.as_ref().map(|reply| self.seal_reply(key, &next, reply));
+                next.enter(State::Accepted { reply, looked: 0 });
+                next.note(Happening::Accepted);
+            }
+            Change::Doubt { why, closed } => {
+                let closed = closed.then_some(Ago::NOW);
+                doubt(&mut next, *why, closed);
+            }
+            Change::Looked(finding) => {
+                next.note(Happening::LookedUp(*finding));
+                if let State::InDoubt { looked, .. } | State::Accepted { looked, .. } =
+                    &mut next.state
+                {
+                    *looked = looked.saturating_add(1);
+                }
+            }
+        }
+        next
+    }
+
+    fn seal_reply(&self, key: RecordKey, record: &Record, reply: &Reply) -> Sealed {
+        // Serialising plain data into memory has no way to fail.
+        let text = postcard::to_stdvec(reply).unwrap_or_default();
+        let nonce = entropy::draw(&*self.entropy);
+        self.secrets.seals.seal(nonce, Self::binding(key, record, PART_REPLY), &text)
+    }
+
+    /// What the change allows to be told, before or after it is on record.
+    fn told(&self, pending: &Pending, recorded: bool) -> View {
+        let operation = pending.held.operation();
+        let route = pending.held.record.route.clone();
+        match &pending.change {
+            Change::Settle { by, status, reply, .. } => View::Settled(Settled {
+                operation,
+                by: *by,
+                status: *status,
+                since: Duration::ZERO,
+                reply: reply.clone(),
+                recorded,
+            }),
+            Change::Release { why, reply } => {
+                View::Released(Released { operation, why: *why, reply: reply.clone() })
+            }
+            Change::Accept { reply } => {
+                View::Accepted(Accepted { operation, route, reply: reply.clone() })
+            }
+            Change::Doubt { why, .. } => View::InDoubt(InDoubt { operation, route, why: *why }),
+            Change::Looked(_) => match self.view(&pending.held) {
+                Ok(view) => view,
+                Err(_) => View::InDoubt(InDoubt { operation, route, why: Doubt::TrackLost }),
+            },
+        }
+    }
+
+    /// Adds who was told while it waited for the store.
+    pub fn note_told(&self, pending: &mut Pending, told: Delivery) {
+        pending.held.catch_up(self.now());
+        if let Change::Settle { delivery, .. } = &mut pending.change {
+            *delivery = told;
+        }
+    }
+
+    /// Takes a place for an answer that waits for the store.
+    ///
+    /// `None` at the bound: claims have stopped by then, so this is only reached by answers to
+    /// requests that were claimed before.
+    pub fn reserve_pending(&self, pending: &Pending) {
+        self.pending_bytes.fetch_add(pending.bytes(), Ordering::Relaxed);
+    }
+
+    /// Gives the place back.
+    pub fn free_pending(&self, bytes: usize) {
+        self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether so much waits for the store that nothing new may be claimed.
+    pub fn is_saturated(&self) -> bool {
+        self.pending_bytes.load(Ordering::Relaxed) >= PENDING_BYTES_MAX
+    }
+
+    /// Notes who was told, or left, for an operation that is known by content alone.
+    ///
+    /// # Errors
+    /// [`ReadError`]. That somebody was answered may then stay unknown (identical content finds this
+    /// operation for longer than it need); that somebody left must not: try again.
+    pub async fn note_delivery(
+        &self,
+        operation: OperationId,
+        delivery: Delivery,
+    ) -> Result<(), ReadError> {
+        let taken = self.now();
+        for _ in 0..SWAP_ROUNDS_MAX {
+            let Some(mut held) = self.read(operation.key).await? else { return Ok(()) };
+            if held.operation() != operation {
+                return Ok(());
+            }
+            held.catch_up(self.now());
+            let mut told = delivery;
+            told.advance(held.as_of.saturating_sub(taken));
+            held.record.delivery = held.record.delivery.merge(told);
+            let token = held.next_token();
+            let record = &held.record;
+            let key = operation.key;
+            match self.write(key, Some(held.token), token, record, Purpose::Record).await? {
+                Swapped::Done => return Ok(()),
+                Swapped::Lost(_) => {}
+            }
+        }
+        Err(StoreError::Refused(Refusal::Busy).into())
+    }
+}
+
+impl Pending {
+    /// How many bytes wait.
+    pub fn bytes(&self) -> usize {
+        match &self.change {
+            Change::Settle { reply, .. }
+            | Change::Release { reply, .. }
+            | Change::Accept { reply } => reply.as_ref().map_or(0, |reply| reply.body.len()),
+            Change::Doubt { .. } | Change::Looked(_) => 0,
+        }
+    }
+}
+
+/// Puts a record in doubt, keeping what an earlier doubt knew.
+fn doubt(record: &mut Record, why: Doubt, closed: Option<Ago>) {
+    match &mut record.state {
+        State::InDoubt { closed: mark, .. } => {
+            // Already in doubt (its lease was over): only the owner's mark is news.
+            *mark = mark.or(closed);
+        }
+        State::InFlight | State::Accepted { .. } | State::Settled(_) | State::Released { .. } => {
+            record.enter(State::InDoubt { why, closed, looked: 0 });
+        }
+    }
+    record.note(Happening::Doubted(why));
+}
