@@ -6,3 +6,4 @@ pub mod metrics;
 pub mod protocol;
 pub mod store;
 pub mod task;
+pub mod upstream;

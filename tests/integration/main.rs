@@ -4,3 +4,6 @@ mod store_embedded;
 mod store_redis;
 mod store_redis_cut;
 mod support;
+mod upstream;
+mod upstream_pass;
+mod upstream_tls;
