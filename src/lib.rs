@@ -1,9 +1,11 @@
 //! semel: lets each operation through to a payment API at most once.
 
+pub mod attempt;
 pub mod entropy;
 pub mod ledger;
 pub mod metrics;
 pub mod protocol;
+pub mod reconcile;
 pub mod store;
 pub mod task;
 pub mod upstream;
