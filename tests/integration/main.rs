@@ -1,5 +1,8 @@
 //! What semel promises, tried over real sockets and processes: one binary, one file per promise.
 
+mod front_door;
+mod receipts;
+mod server;
 mod store_embedded;
 mod store_redis;
 mod store_redis_cut;

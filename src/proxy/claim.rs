@@ -1,0 +1,384 @@
+//! From an identified request to a standing: owner, follower, or told what is known.
+//!
+//! The claim runs in a task of its own: a caller that leaves in the middle must not leave a claim
+//! behind that nobody knows of.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::identify::Identified;
+use super::problem::Slug;
+use super::respond::{Answer, answer_of};
+use super::route::{Missing, OnStoreFailure, Policy};
+use super::{Lane, Proxy};
+use crate::attempt::{Flight, Plan, Seat, Stage};
+use crate::ledger::{Ask, ClaimError, ReadError, Verdict, View};
+use crate::protocol::attempt::Claimed;
+use crate::protocol::fingerprint::Matched;
+use crate::protocol::id::OperationId;
+use crate::protocol::record::{Identity, Release, Terms};
+use crate::server::{Caller, Delivered, Receipt};
+use crate::store::{Refusal, StoreError};
+
+/// How a request stands to its operation.
+#[derive(Debug)]
+pub enum Standing {
+    /// It is the one; its attempt is under way.
+    Owner(Seat),
+    /// Another one is under way.
+    Follower(Arc<Flight>),
+    /// Nobody knows the outcome; it may be looked up.
+    Doubt(Arc<Flight>),
+    /// This is known.
+    Known(View),
+    /// The key stands for another request.
+    Mismatch(OperationId),
+    /// Nothing was claimed, nothing is sent.
+    Refused(Slug, Option<String>),
+    /// Nothing could be claimed, and the route says to send all the same.
+    Unguarded(Request<Bytes>),
+}
+
+impl Standing {
+    /// By what a second request was prevented, for metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Owner(_) => "owner",
+            Self::Follower(_) => "in-flight",
+            Self::Doubt(_) => "in-doubt",
+            Self::Known(_) => "record",
+            Self::Mismatch(_) => "mismatch",
+            Self::Refused(..) => "refused",
+            Self::Unguarded(_) => "unguarded",
+        }
+    }
+
+    /// Whether a second request was prevented, because its operation is known.
+    pub const fn is_known(&self) -> bool {
+        match self {
+            Self::Follower(_) | Self::Doubt(_) | Self::Known(_) | Self::Mismatch(_) => true,
+            Self::Owner(_) | Self::Refused(..) | Self::Unguarded(_) => false,
+        }
+    }
+}
+
+/// Remembers whether a caller was still there, for operations that are known by content alone.
+#[derive(Debug, Clone)]
+pub struct Witness(Option<Arc<Seen>>);
+
+/// What is remembered of one caller.
+#[derive(Debug)]
+pub(super) struct Seen {
+    arrived: Instant,
+    operation: OnceLock<OperationId>,
+    left: OnceLock<()>,
+    /// Its request was sent without a guard: it is none of the operation's callers.
+    passed: OnceLock<()>,
+}
+
+impl Witness {
+    /// Watches callers without a key; for all others there is nothing to remember.
+    pub fn new(identified: &Identified, arrived: Instant) -> Self {
+        Self(match identified.identity {
+            Identity::Content(_) => {
+                let (operation, left, passed) = Default::default();
+                Some(Arc::new(Seen { arrived, operation, left, passed }))
+            }
+            Identity::Key => None,
+        })
+    }
+
+    /// Asks the server to say what became of the answer.
+    pub(super) fn receipt(
+        &self,
+        caller: Option<Caller>,
+        proxy: &Arc<Proxy>,
+    ) -> Option<(Arc<Seen>, Receipt)> {
+        let seen = Arc::clone(self.0.as_ref()?);
+        let (told, proxy) = (Arc::clone(&seen), Arc::clone(proxy));
+        let receipt = caller?.receipt(move |delivered| match delivered {
+            Delivered::Whole => proxy.note_delivery(&told, Delivered::Whole),
+            Delivered::Left => {
+                // Noted even if its operation is not known yet: the claim will look here.
+                let _ = told.left.set(());
+                proxy.note_delivery(&told, Delivered::Left);
+            }
+        });
+        Some((seen, receipt))
+    }
+
+    fn belongs_to(&self, operation: OperationId, proxy: &Proxy) {
+        let Some(seen) = &self.0 else { return };
+        let _ = seen.operation.set(operation);
+        if seen.left.get().is_some() {
+            proxy.note_delivery(seen, Delivered::Left);
+        }
+    }
+}
+
+/// Ties the receipt to the answer, if the answer is one that ends the operation for its caller.
+///
+/// Whoever was told anything else was left unanswered: it will ask again, and must find the same
+/// operation, even if another caller got the answer meanwhile.
+pub(super) fn attach<B>(
+    receipt: Option<(Arc<Seen>, Receipt)>,
+    response: Response<B>,
+) -> Response<B> {
+    let Some((seen, receipt)) = receipt else { return response };
+    let told = answer_of(&response);
+    let is = |answer: &Answer| answer.as_str() == told;
+    if ENDS.iter().any(is) {
+        return receipt.attach(response);
+    }
+    if is(&Answer::Unguarded) {
+        let _ = seen.passed.set(());
+    }
+    drop(receipt);
+    response
+}
+
+impl Proxy {
+    /// Puts on record whether a caller got its answer.
+    fn note_delivery(&self, seen: &Seen, delivered: Delivered) {
+        let Some(&operation) = seen.operation.get() else { return };
+        if seen.passed.get().is_some() {
+            return;
+        }
+        let flight = self.attempts.flights().join(operation);
+        match delivered {
+            Delivered::Whole => flight.answered(seen.arrived),
+            Delivered::Left => flight.left(seen.arrived),
+        }
+        let (ledger, cut) = (Arc::clone(self.ledger()), self.tasks.cut().clone());
+        self.tasks.detach(async move {
+            // One writes what all have noted by then, and the others find it done.
+            let mut noted = flight.noted.lock().await;
+            let mut pause = NOTE_PAUSE;
+            for _ in 0..NOTE_TRIES_MAX {
+                let (delivery, changes) = flight.delivery();
+                if *noted == changes {
+                    return;
+                }
+                match ledger.note_delivery(operation, delivery).await {
+                    Ok(()) => *noted = changes,
+                    Err(error) => {
+                        tracing::warn!(%error, %operation, "delivery not recorded yet");
+                        tokio::select! {
+                            biased;
+                            () = cut.cancelled() => return,
+                            () = tokio::time::sleep(pause) => {}
+                        }
+                        pause *= 2;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Claims, and starts the attempt if the claim is won.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the caller; claim and attempt go on.
+    pub(super) async fn claim(
+        self: &Arc<Self>,
+        lane: &Lane,
+        identified: Identified,
+        request: Request<Bytes>,
+        witness: &Witness,
+    ) -> Standing {
+        let (tell, told) = oneshot::channel();
+        let (this, name, witness) = (Arc::clone(self), lane.route.name.clone(), witness.clone());
+        self.tasks.detach(async move {
+            let Some(lane) = this.lanes.get(&name) else { return };
+            let standing = this.claim_now(lane, &identified, request).await;
+            match &standing {
+                Standing::Owner(seat) => witness.belongs_to(seat.flight().operation(), &this),
+                Standing::Follower(flight) | Standing::Doubt(flight) => {
+                    witness.belongs_to(flight.operation(), &this);
+                }
+                Standing::Known(view) => witness.belongs_to(view.operation(), &this),
+                Standing::Mismatch(_) | Standing::Refused(..) | Standing::Unguarded(_) => {}
+            }
+            // Nobody listens any more if the caller has left.
+            let _ = tell.send(standing);
+        });
+        told.await.unwrap_or(Standing::Refused(Slug::Internal, None))
+    }
+
+    async fn claim_now(
+        &self,
+        lane: &Lane,
+        identified: &Identified,
+        request: Request<Bytes>,
+    ) -> Standing {
+        // Asked here, in a task that the drain waits for: what is claimed from here on can still be
+        // sent, or taken back.
+        if self.tasks.stopping().is_cancelled() {
+            return Standing::Refused(Slug::Draining, None);
+        }
+        let policy = &*lane.route.policy;
+        let until = Instant::now() + policy.upstream_timeout;
+        let ask = Ask {
+            key: identified.key,
+            identity: identified.identity,
+            fingerprints: &identified.fingerprints,
+            route: &lane.route.name,
+            terms: terms(policy),
+            inputs: identified.inputs.as_deref(),
+        };
+        let ledger = self.ledger();
+        let verdict = match identified.identity {
+            Identity::Key => ledger.claim(&ask).await,
+            Identity::Content(_) => ledger.claim_by_content(&ask).await,
+        };
+        let name = verdict.as_ref().map_or_else(ClaimError::name, Verdict::name);
+        self.metrics.claimed(&lane.route.name, name);
+        let flights = self.attempts.flights();
+        match verdict {
+            Ok(Verdict::Claimed(claimed)) => self.begin(lane, claimed, request, until, identified),
+            Ok(Verdict::Follow(view)) => Standing::Follower(flights.join(view.operation())),
+            Ok(Verdict::Doubt(view)) => {
+                let flight = flights.join(view.operation());
+                flight.publish(View::InDoubt(view));
+                Standing::Doubt(flight)
+            }
+            Ok(Verdict::Accepted(view)) => Standing::Known(View::Accepted(view)),
+            Ok(Verdict::Settled(view)) => Standing::Known(View::Settled(view)),
+            Ok(Verdict::Mismatch(view)) => Standing::Mismatch(view.operation()),
+            Err(error) => self.unclaimed(lane, error, request, until, identified),
+        }
+    }
+
+    fn begin(
+        &self,
+        lane: &Lane,
+        claimed: Claimed,
+        request: Request<Bytes>,
+        until: Instant,
+        identified: &Identified,
+    ) -> Standing {
+        if self.tasks.stopping().is_cancelled() {
+            // Claimed while the process was told to stop: nothing was sent, nothing will be.
+            self.attempts.take_back(claimed.forgo(), Release::TakenBack);
+            return Standing::Refused(Slug::Draining, None);
+        }
+        let policy = &*lane.route.policy;
+        let plan = Plan {
+            upstream: Arc::clone(&lane.upstream),
+            upstream_name: lane.route.upstream.clone(),
+            outcomes: policy.outcomes.clone(),
+            inquiry: lane.inquiry.clone(),
+            lookup_after: policy.lookup_after,
+            until,
+            response_max: policy.limits.response_body,
+            asked: identified.key,
+        };
+        Standing::Owner(Seat::take(self.attempts.begin(claimed, plan, request)))
+    }
+
+    /// What is known without the store: an attempt of this process, at work or with an answer that
+    /// is not on record yet.
+    fn known_here(&self, identified: &Identified) -> Option<Standing> {
+        let flight = self.attempts.flights().asked(identified.key)?;
+        // Its key is free again: that is for the store to say.
+        if matches!(flight.stage(), Stage::Known { view: View::Released(_), .. }) {
+            return None;
+        }
+        match identified.fingerprints.matches(&flight.asked()?.fingerprint) {
+            Matched::Same => Some(Standing::Follower(flight)),
+            Matched::Other => Some(Standing::Mismatch(flight.operation())),
+            Matched::UnknownSecret => None,
+        }
+    }
+
+    /// No verdict: nothing is sent, unless the route was told otherwise.
+    fn unclaimed(
+        &self,
+        lane: &Lane,
+        error: ClaimError,
+        request: Request<Bytes>,
+        until: Instant,
+        identified: &Identified,
+    ) -> Standing {
+        let pass = lane.route.policy.on_store_failure == OnStoreFailure::Pass;
+        tracing::warn!(route = lane.route.name, %error, "not claimed");
+        let known = self.known_here(identified);
+        match (error, known) {
+            (ClaimError::Unconfirmed(_, unproven), None) if pass => {
+                self.begin(lane, unproven.assume(), request, until, identified)
+            }
+            (ClaimError::Unconfirmed(_, unproven), known) => {
+                self.attempts.take_back(unproven.forgo(), Release::TakenBack);
+                known.unwrap_or(Standing::Refused(Slug::StoreUnavailable, None))
+            }
+            (error, None) => Self::untouched(error, request, pass),
+            (_, Some(known)) => known,
+        }
+    }
+
+    /// Nothing was claimed for certain, and nothing is known here.
+    fn untouched(error: ClaimError, request: Request<Bytes>, pass: bool) -> Standing {
+        match error {
+            ClaimError::Read(ReadError::Store(StoreError::Unreachable(_))) if pass => {
+                Standing::Unguarded(request)
+            }
+            ClaimError::Read(ReadError::Store(StoreError::Refused(Refusal::Busy)))
+            | ClaimError::Contended => Standing::Refused(Slug::Overloaded, None),
+            ClaimError::Read(error) => Standing::Refused(Slug::StoreUnavailable, public(&error)),
+            ClaimError::Saturated | ClaimError::Unconfirmed(..) => {
+                Standing::Refused(Slug::StoreUnavailable, None)
+            }
+        }
+    }
+}
+
+/// How often it is tried to record who was told, and the first pause between tries, which doubles.
+const NOTE_TRIES_MAX: u32 = 10;
+const NOTE_PAUSE: Duration = Duration::from_millis(100);
+
+/// The answers that end an operation for their caller.
+const ENDS: [Answer; 5] =
+    [Answer::Fresh, Answer::Replayed, Answer::Followed, Answer::LookedUp, Answer::Unrecorded];
+
+/// What a caller may know of a store's trouble: the kind, not the place.
+fn public(error: &ReadError) -> Option<String> {
+    let why = match error {
+        ReadError::Store(StoreError::Refused(refusal)) => match refusal {
+            Refusal::Full => "the store is full",
+            Refusal::ReadOnly(_) => "the store takes no writes",
+            Refusal::NotFounded | Refusal::OtherIdentity | Refusal::Rewound { .. } => {
+                "the store has lost records or is another one; an operator must accept it"
+            }
+            Refusal::OtherGeneration { .. } | Refusal::OtherRules | Refusal::OtherSecret => {
+                "the store is used with other key rules than this process has"
+            }
+            Refusal::Unfit(_) => "the store might lose records",
+            Refusal::Busy | Refusal::AlreadyFounded => return None,
+        },
+        ReadError::Store(
+            StoreError::Unreachable(_) | StoreError::Unconfirmed(_) | StoreError::Broken(_),
+        ) => return None,
+        ReadError::Unreadable(_) => "the record of this key cannot be read here",
+    };
+    Some(format!("{why}; without a record nothing is sent, and this request was not"))
+}
+
+/// What is agreed with an operation that is claimed now.
+pub fn terms(policy: &Policy) -> Terms {
+    let window = match policy.missing {
+        Missing::Fingerprint { window } => window,
+        Missing::Reject | Missing::Pass => Duration::ZERO,
+    };
+    Terms {
+        lease: policy.lease,
+        upstream_timeout: policy.upstream_timeout,
+        retention: policy.retention,
+        remember: policy.remember,
+        window,
+    }
+}

@@ -1,0 +1,128 @@
+//! Which operation a request stands for: body, key, scope, fingerprint.
+
+use bytes::{Bytes, BytesMut};
+use http::request::Parts;
+use http_body_util::BodyExt as _;
+
+use super::problem::{Problem, Slug};
+use super::route::{Missing, Policy, Route};
+use crate::ledger::Secrets;
+use crate::protocol::fingerprint::{Fingerprints, canonical_digest};
+use crate::protocol::id::RecordKey;
+use crate::protocol::key::{IdempotencyKey, RequestView, content_key, find_key, record_key};
+use crate::protocol::record::Identity;
+use crate::server::{Body, BodyError};
+use crate::upstream::lookup::Known;
+
+/// A request whose operation has a name.
+#[derive(Debug)]
+pub struct Identified {
+    /// Where its record is, or the pointer to it.
+    pub key: RecordKey,
+    /// How it was recognised.
+    pub identity: Identity,
+    /// What a duplicate must match.
+    pub fingerprints: Fingerprints,
+    /// The values that look-ups will need, as they are sealed.
+    pub inputs: Option<Vec<u8>>,
+}
+
+/// Why a request has no operation.
+#[derive(Debug)]
+pub enum Unidentified {
+    /// It is refused.
+    Refused(Box<Problem>),
+    /// It has no key, and the route lets such requests through unguarded.
+    Keyless,
+}
+
+/// Reads a body whole.
+///
+/// # Errors
+/// What has been read, and the rest, if it is over the limit; or why it broke off.
+pub async fn read_body(mut body: Body, max: usize) -> Result<Bytes, ReadBody> {
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let data = match frame {
+            Ok(frame) => frame.into_data().unwrap_or_default(),
+            Err(error) => return Err(ReadBody::Broken(error)),
+        };
+        read.extend_from_slice(&data);
+        if read.len() > max {
+            return Err(ReadBody::TooLarge(read.freeze(), Box::new(body)));
+        }
+    }
+    Ok(read.freeze())
+}
+
+/// Why a body was not read whole.
+#[derive(Debug)]
+pub enum ReadBody {
+    /// Over the limit: what has been read, and the rest.
+    TooLarge(Bytes, Box<Body>),
+    /// It broke off, or took too long.
+    Broken(BodyError),
+}
+
+/// Names the operation that a request stands for.
+///
+/// # Errors
+/// [`Unidentified`].
+pub fn identify(
+    route: &Route,
+    secrets: &Secrets,
+    head: &Parts,
+    body: &Bytes,
+) -> Result<Identified, Unidentified> {
+    let policy = &*route.policy;
+    let view = RequestView {
+        method: &head.method,
+        path: head.uri.path(),
+        query: head.uri.query(),
+        headers: &head.headers,
+        body,
+    };
+    let found = find_key(&policy.sources, &view).map_err(|invalid| {
+        let mut problem = Problem::new(Slug::KeyInvalid);
+        problem.detail =
+            format!("the idempotency key is not usable: {invalid}; nothing was sent").into();
+        Unidentified::Refused(Box::new(problem))
+    })?;
+    let scope = policy.scope.scope(&route.upstream, &view);
+    // Only the place where the key stood is left out: a second value in another one is content.
+    let (key, place) = found.unzip();
+    let canonical = canonical_digest(&policy.fingerprint, place, &view);
+    let fingerprints = Fingerprints::new(&secrets.fingerprints, &canonical);
+    let inputs = inputs(route, policy, &view, key.as_ref());
+    let (key, identity) = match (&key, policy.missing) {
+        (Some(key), _) => (record_key(&secrets.index, &scope, key), Identity::Key),
+        (None, Missing::Fingerprint { .. }) => {
+            let at = content_key(&secrets.index, &scope, &canonical);
+            (at, Identity::Content(at))
+        }
+        (None, Missing::Reject) => {
+            return Err(Unidentified::Refused(Box::new(Problem::new(Slug::KeyMissing))));
+        }
+        (None, Missing::Pass) => return Err(Unidentified::Keyless),
+    };
+    Ok(Identified { key, identity, fingerprints, inputs })
+}
+
+/// Takes the values that the route's look-up names. A request without one of them is sent all the
+/// same; if its outcome is lost, a person must settle it.
+fn inputs(
+    route: &Route,
+    policy: &Policy,
+    view: &RequestView<'_>,
+    key: Option<&IdempotencyKey>,
+) -> Option<Vec<u8>> {
+    let lookup = policy.lookup.as_ref()?;
+    let captures = route.path.captures(view.path).collect();
+    match lookup.inputs(view, &Known { key, reference: None, captures }) {
+        Ok(inputs) => serde_json::to_vec(&inputs).ok(),
+        Err(missing) => {
+            tracing::warn!(route = route.name, missing, "this request could not be looked up");
+            None
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! The way of a guarded request, one file per stage, in the order of the path:
+//! [`door`] → [`route`] → [`identify`] → `claim` → `attempt` (detached) → [`follow`] → [`respond`].
+//!
+//! Panics are caught around it in `stack`, and `account` counts and logs; from the claim on, order is
+//! the promise, and [`Proxy::guard`] spells it out.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::attempt::{Attempts, Inquiry, Seat, Stage};
+use crate::ledger::Ledger;
+use crate::metrics::{During, Metrics};
+use crate::server::{self, Caller};
+use crate::task::Tasks;
+use crate::upstream::{StreamingBody, Upstream};
+
+mod account;
+pub mod claim;
+pub mod door;
+pub mod follow;
+pub mod identify;
+pub mod problem;
+pub mod respond;
+pub mod route;
+pub mod stack;
+pub mod status;
+
+use account::Account;
+use claim::Standing;
+use follow::{LookedUp, Patience, Waited};
+use identify::{ReadBody, Unidentified};
+use problem::Slug;
+use respond::{Answer, Body, Role, Wishes};
+use route::{Duplicates, Mode, Route, Routed, Table};
+
+/// How many guarded requests may be under way here, whatever their route.
+pub const REQUESTS_MAX: usize = 16_384;
+
+/// A route with what it needs at run time.
+#[derive(Debug)]
+pub struct Lane {
+    /// What was configured.
+    pub route: Arc<Route>,
+    /// Where its requests go.
+    pub upstream: Arc<dyn Upstream>,
+    /// How its operations are looked up.
+    pub inquiry: Option<Inquiry>,
+    waiters: Semaphore,
+}
+
+/// The data port's service.
+#[derive(Debug)]
+pub struct Proxy {
+    table: Table,
+    lanes: HashMap<String, Lane>,
+    upstreams: HashMap<String, Arc<dyn Upstream>>,
+    attempts: Attempts,
+    tasks: Tasks,
+    metrics: Arc<Metrics>,
+    requests: Semaphore,
+    well_known: WellKnown,
+}
+
+/// Whether `/.well-known/semel/` is served here, or forwarded like any other path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WellKnown {
+    /// Served.
+    Served,
+    /// Forwarded.
+    Forwarded,
+}
+
+/// A route's upstream that is not configured: our own mistake, or the configuration's.
+#[derive(Debug, thiserror::Error)]
+#[error("route {route} names the upstream {upstream}, which is not configured")]
+pub struct UnknownUpstream {
+    route: String,
+    upstream: String,
+}
+
+impl Proxy {
+    /// Puts the path together.
+    ///
+    /// # Errors
+    /// [`UnknownUpstream`].
+    pub fn new(
+        table: Table,
+        upstreams: HashMap<String, Arc<dyn Upstream>>,
+        attempts: Attempts,
+        tasks: Tasks,
+        metrics: Arc<Metrics>,
+        well_known: WellKnown,
+        wall: crate::attempt::WallClock,
+    ) -> Result<Self, UnknownUpstream> {
+        let mut lanes = HashMap::new();
+        for route in table.routes() {
+            let upstream = upstreams.get(&route.upstream).ok_or_else(|| UnknownUpstream {
+                route: route.name.clone(),
+                upstream: route.upstream.clone(),
+            })?;
+            let inquiry = route.policy.lookup.as_ref().map(|lookup| Inquiry {
+                lookup: Arc::clone(lookup),
+                upstream: Arc::clone(upstream),
+                upstream_name: route.upstream.clone(),
+                wall,
+            });
+            let lane = Lane {
+                route: Arc::clone(route),
+                upstream: Arc::clone(upstream),
+                inquiry,
+                waiters: Semaphore::new(route.policy.limits.waiters.get()),
+            };
+            lanes.insert(route.name.clone(), lane);
+        }
+        let requests = Semaphore::new(REQUESTS_MAX);
+        Ok(Self { table, lanes, upstreams, attempts, tasks, metrics, requests, well_known })
+    }
+
+    /// How each route's operations are looked up, for the reconciler.
+    pub fn inquiries(&self) -> HashMap<String, Inquiry> {
+        let inquiry = |(name, lane): (&String, &Lane)| Some((name.clone(), lane.inquiry.clone()?));
+        self.lanes.iter().filter_map(inquiry).collect()
+    }
+
+    fn ledger(&self) -> &Arc<Ledger> {
+        self.attempts.ledger()
+    }
+
+    /// Answers one request.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the caller, not the operation.
+    pub async fn answer(self: Arc<Self>, request: Request<server::Body>) -> Response<Body> {
+        let routed = self.table.route(request.method(), request.uri().path());
+        let guarded = matches!(routed, Routed::Guarded(_));
+        let (mut head, body) = request.into_parts();
+        if let Err(refused) = door::admit(&head, guarded) {
+            return respond::from_problem(&refused.problem());
+        }
+        let path = head.uri.path();
+        if self.well_known == WellKnown::Served && path.starts_with(status::PREFIX) {
+            return status::answer(self.ledger(), &self.table, &head).await;
+        }
+        let caller = head.extensions.remove::<Caller>();
+        match routed {
+            Routed::Pass { upstream } => self.pass(&upstream, head, body).await,
+            Routed::Guarded(route) => self.count(&route, caller, head, body).await,
+        }
+    }
+
+    /// Streams a request through that nobody guards.
+    async fn pass(&self, upstream: &str, head: Parts, body: server::Body) -> Response<Body> {
+        let Some(upstream) = self.upstreams.get(upstream) else {
+            return respond::refused(Slug::Internal, None);
+        };
+        let body = body.map_err(Into::into).boxed();
+        forward_unguarded(&**upstream, head, body).await
+    }
+
+    /// Guards a request, and counts and logs how that went.
+    async fn count(
+        self: Arc<Self>,
+        route: &Arc<Route>,
+        caller: Option<Caller>,
+        head: Parts,
+        body: server::Body,
+    ) -> Response<Body> {
+        let arrived = caller.as_ref().map_or_else(Instant::now, Caller::arrived);
+        let traceparent = head.headers.get("traceparent").cloned();
+        let metrics = Arc::clone(&self.metrics);
+        let route_of = Arc::clone(route);
+        let account = Account::open(route_of, metrics, head.method.clone(), traceparent, arrived);
+        let response = self.guard(route, caller, head, body).await;
+        account.close(&response);
+        response
+    }
+
+    /// The promise, in order.
+    async fn guard(
+        self: Arc<Self>,
+        route: &Arc<Route>,
+        caller: Option<Caller>,
+        head: Parts,
+        body: server::Body,
+    ) -> Response<Body> {
+        let Some(lane) = self.lanes.get(&route.name) else {
+            return respond::refused(Slug::Internal, None);
+        };
+        if self.tasks.stopping().is_cancelled() {
+            return respond::refused(Slug::Draining, None);
+        }
+        let Ok(_permit) = self.requests.try_acquire() else {
+            return respond::refused(Slug::Overloaded, None);
+        };
+        let arrived = caller.as_ref().map_or_else(Instant::now, Caller::arrived);
+        let body = match identify::read_body(body, route.policy.limits.request_body).await {
+            Ok(body) => body,
+            Err(failed) => return self.unreadable(lane, head, failed).await,
+        };
+        let identified = match identify::identify(route, self.ledger().secrets(), &head, &body) {
+            Ok(identified) => identified,
+            Err(Unidentified::Refused(problem)) if route.mode == Mode::Enforce => {
+                return respond::from_problem(&problem);
+            }
+            Err(Unidentified::Refused(_) | Unidentified::Keyless) => {
+                return self.unguarded(lane, head, body).await;
+            }
+        };
+        let witness = claim::Witness::new(&identified, arrived);
+        let receipt = witness.receipt(caller, &self);
+        let wishes = Wishes::of(&head.headers);
+        let spare = (route.mode == Mode::Observe).then(|| (clone_head(&head), body.clone()));
+        let request = Request::from_parts(head, body);
+        let standing = self.claim(lane, identified, request, &witness).await;
+        let response = match (standing, spare) {
+            (Standing::Owner(seat), _) => self.wait_as_owner(lane, seat).await,
+            (Standing::Unguarded(request), _) => {
+                let (head, body) = request.into_parts();
+                self.unguarded(lane, head, body).await
+            }
+            (other, Some((head, body))) => {
+                self.metrics
+                    .prevented
+                    .with_label_values(&[route.name.as_str(), other.name()])
+                    .inc();
+                self.unguarded(lane, head, body).await
+            }
+            (other, None) => self.tell(lane, other, arrived).await,
+        };
+        claim::attach(receipt, respond::as_preferred(wishes, response))
+    }
+
+    /// Tells a caller whose request was not the one.
+    async fn tell(&self, lane: &Lane, standing: Standing, arrived: Instant) -> Response<Body> {
+        let route = &lane.route;
+        if standing.is_known() {
+            self.metrics.prevented.with_label_values(&[route.name.as_str(), standing.name()]).inc();
+        }
+        match standing {
+            Standing::Owner(seat) => self.wait_as_owner(lane, seat).await,
+            Standing::Unguarded(_) => respond::refused(Slug::Internal, None),
+            Standing::Refused(slug, detail) => respond::refused(slug, detail),
+            Standing::Mismatch(operation) => respond::mismatch(operation),
+            Standing::Known(view) => respond::tell(&view, None, Role::Late),
+            Standing::Follower(flight) | Standing::Doubt(flight)
+                if route.policy.duplicates == Duplicates::Conflict =>
+            {
+                match flight.stage() {
+                    Stage::Flying | Stage::Streaming => respond::in_flight(flight.operation()),
+                    Stage::Known { view, unproven, .. } => {
+                        respond::tell(&view, unproven.as_ref(), Role::Follower)
+                    }
+                }
+            }
+            Standing::Follower(flight) | Standing::Doubt(flight) => {
+                let Ok(_place) = lane.waiters.try_acquire() else {
+                    return respond::refused(Slug::Overloaded, None);
+                };
+                let _waiting = During::begin(&self.metrics.waiters);
+                let patience = Patience::Duplicate { until: arrived + route.policy.max_wait };
+                let waited = self.wait(lane, &flight, patience).await;
+                told(waited, &flight, Role::Follower)
+            }
+        }
+    }
+
+    async fn wait_as_owner(&self, lane: &Lane, seat: Seat) -> Response<Body> {
+        let policy = &lane.route.policy;
+        let max_wait = policy.max_wait;
+        // Even if the attempt's end is never heard of, its lease has been over for long by then.
+        let until = Instant::now() + policy.upstream_timeout + policy.lease + max_wait;
+        let patience = Patience::Owner { until, max_wait };
+        let waited = self.wait(lane, seat.flight(), patience).await;
+        told(waited, seat.flight(), Role::Owner)
+    }
+
+    async fn wait(
+        &self,
+        lane: &Lane,
+        flight: &Arc<crate::attempt::Flight>,
+        patience: Patience,
+    ) -> Waited {
+        let flights = self.attempts.flights();
+        let looked_up =
+            LookedUp { looked_up: lane.inquiry.is_some(), stopping: self.tasks.stopping() };
+        follow::wait(flight, flights, self.ledger(), patience, looked_up).await
+    }
+
+    /// Forwards a request whose body is in hand, without a guard, and says so.
+    async fn unguarded(&self, lane: &Lane, head: Parts, body: Bytes) -> Response<Body> {
+        let body = Full::new(body).map_err(|never| match never {}).boxed();
+        let mut response = forward_unguarded(&*lane.upstream, head, body).await;
+        respond::mark_answer(&mut response, Answer::Unguarded);
+        response
+    }
+
+    /// A body that could not be read whole.
+    async fn unreadable(&self, lane: &Lane, head: Parts, failed: ReadBody) -> Response<Body> {
+        match failed {
+            ReadBody::TooLarge(read, rest) if lane.route.mode == Mode::Observe => {
+                self.metrics
+                    .prevented
+                    .with_label_values(&[lane.route.name.as_str(), "body-too-large"])
+                    .inc();
+                let mut response =
+                    forward_unguarded(&*lane.upstream, head, rejoin(read, *rest)).await;
+                respond::mark_answer(&mut response, Answer::Unguarded);
+                response
+            }
+            ReadBody::TooLarge(..) => respond::refused(Slug::BodyTooLarge, None),
+            ReadBody::Broken(server::BodyError::TooSlow) => {
+                respond::refused(Slug::RequestTimeout, None)
+            }
+            ReadBody::Broken(server::BodyError::Broken(_)) => respond::refused(
+                Slug::MalformedRequest,
+                Some("the request's body broke off or was ill-framed; nothing was sent".to_owned()),
+            ),
+        }
+    }
+}
+
+fn told(waited: Waited, flight: &crate::attempt::Flight, role: Role) -> Response<Body> {
+    match waited {
+        Waited::Told(view, unproven) => respond::tell(&view, unproven.as_ref(), role),
+        Waited::Streamed(streamed) => respond::streamed(streamed, flight.operation()),
+        Waited::NotYet => respond::not_known_yet(flight.operation(), "in-flight"),
+    }
+}
+
+async fn forward_unguarded(
+    upstream: &dyn Upstream,
+    head: Parts,
+    body: StreamingBody,
+) -> Response<Body> {
+    match upstream.pass(Request::from_parts(head, body)).await {
+        Ok(response) => response.map(|body| {
+            body.map_err(|why| format!("the upstream's answer broke off: {why:?}").into())
+                .boxed_unsync()
+        }),
+        Err(error) => respond::unguarded_failure(error),
+    }
+}
+
+/// A body as it was before its first part was read.
+fn rejoin(read: Bytes, rest: server::Body) -> StreamingBody {
+    let first = futures_util::stream::once(async { Ok(http_body::Frame::data(read)) });
+    let rest = futures_util::stream::unfold(rest, |mut rest| async move {
+        let frame = rest.frame().await?;
+        Some((frame.map_err(Into::into), rest))
+    });
+    let frames = futures_util::StreamExt::chain(first, rest);
+    StreamBody::new(Box::pin(frames)).boxed()
+}
+
+fn clone_head(head: &Parts) -> Parts {
+    let mut request = Request::new(());
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = head.uri.clone();
+    *request.version_mut() = head.version;
+    *request.headers_mut() = head.headers.clone();
+    request.into_parts().0
+}
+
+/// The data port's service, as the server takes it.
+pub type Answered = Result<Response<Body>, Infallible>;
