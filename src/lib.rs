@@ -1,6 +1,7 @@
 //! semel: lets each operation through to a payment API at most once.
 
 pub mod attempt;
+pub mod demo;
 pub mod entropy;
 pub mod ledger;
 pub mod metrics;

@@ -1,6 +1,7 @@
 //! What semel promises, tried over real sockets and processes: one binary, one file per promise.
 
 mod front_door;
+mod practice;
 mod receipts;
 mod server;
 mod store_embedded;
