@@ -1,6 +1,10 @@
 //! semel: lets each operation through to a payment API at most once.
 
+pub mod admin;
+pub mod app;
 pub mod attempt;
+pub mod cli;
+pub mod config;
 pub mod demo;
 pub mod entropy;
 pub mod ledger;

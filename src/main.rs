@@ -1,3 +1,7 @@
-//! The binary: what it does comes with the command line.
+//! The binary: hands its arguments to [`semel::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    semel::cli::main()
+}

@@ -1,0 +1,317 @@
+//! `semel explain`: what would be done with a request, in words. Shows no key, no credential and
+//! no body.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+
+use crate::cli::args::BodyArg;
+use crate::cli::{print, refuse};
+use crate::config::{self, Config};
+use crate::protocol::fingerprint::Ignore;
+use crate::protocol::key::{KeySource, RequestView, ScopeRule, find_key};
+use crate::proxy::route::{Duplicates, Missing, Mode, OnStoreFailure, Policy, Route, Routed};
+
+/// Which request, under which config.
+#[derive(clap::Args)]
+pub struct ExplainArgs {
+    /// The config file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Method of the request, like POST
+    #[arg(value_name = "METHOD")]
+    pub method: Method,
+    /// Its URL; host and port do not matter
+    #[arg(value_name = "URL")]
+    pub url: Uri,
+    /// A header of it, like 'Idempotency-Key: 7'
+    #[arg(long, short = 'H', value_name = "HEADER", value_parser = header)]
+    pub header: Vec<Header>,
+    /// Its body: @FILE, or the text itself
+    #[arg(long, value_name = "BODY")]
+    pub body: Option<BodyArg>,
+}
+
+impl std::fmt::Debug for ExplainArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The query may hold a key.
+        let Self { file, method, url, header, body } = self;
+        f.debug_struct("ExplainArgs")
+            .field("file", file)
+            .field("method", method)
+            .field("path", &url.path())
+            .field("header", header)
+            .field("body", body)
+            .finish()
+    }
+}
+
+/// A header from the command line. Its value does not show itself.
+#[derive(Clone)]
+pub struct Header(HeaderName, HeaderValue);
+
+impl std::fmt::Debug for Header {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Header({}: …)", self.0)
+    }
+}
+
+fn header(text: &str) -> Result<Header, String> {
+    let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
+    let name = name.trim().parse().map_err(|_| "expected the name of a header")?;
+    let value = value.trim().parse().map_err(|_| "a header's value has no such characters")?;
+    Ok(Header(name, value))
+}
+
+/// Explains the request.
+pub fn run(args: &ExplainArgs) -> ExitCode {
+    match config::check(&args.file) {
+        Ok(config) => print(&explain(&config, args)),
+        Err(problems) => refuse(&problems),
+    }
+}
+
+/// What would be done with the request.
+pub fn explain(config: &Config, args: &ExplainArgs) -> String {
+    let (method, path) = (&args.method, args.url.path());
+    let mut text = format!("{method} {path}\n");
+    match config.routes.route(method, path) {
+        Routed::Pass { upstream } => {
+            line(&mut text, "route", "none that guards it");
+            line(&mut text, "upstream", &upstream);
+            line(&mut text, "guarded", "no: it is streamed through");
+        }
+        Routed::Guarded(route) => {
+            let mut headers = HeaderMap::new();
+            for Header(name, value) in &args.header {
+                headers.append(name, value.clone());
+            }
+            let body = args.body.clone().map(BodyArg::into_bytes).unwrap_or_default();
+            let request = RequestView {
+                method,
+                path,
+                query: args.url.query(),
+                headers: &headers,
+                body: &Bytes::from(body),
+            };
+            guarded(&mut text, &route, &request);
+        }
+    }
+    text
+}
+
+fn line(text: &mut String, name: &str, what: &str) {
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "  {name:<12} {what}");
+}
+
+fn guarded(text: &mut String, route: &Route, request: &RequestView<'_>) {
+    let policy = &route.policy;
+    line(text, "route", &route.name);
+    line(text, "upstream", &route.upstream);
+    line(text, "guarded", mode(route.mode));
+    line(text, "key", &key(policy, request));
+    line(text, "scope", &scope(&policy.scope, &route.upstream, request));
+    line(text, "fingerprint", &fingerprint(policy));
+    line(text, "duplicates", &duplicates(policy));
+    line(text, "look-up", &look_up(policy));
+    line(text, "kept", &kept(policy));
+    if policy.on_store_failure == OnStoreFailure::Pass {
+        line(text, "no store", "it goes through unguarded");
+    }
+}
+
+const fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "yes",
+        Mode::Observe => "watched only: what would wait or be refused is forwarded and counted",
+        Mode::Off => "no",
+    }
+}
+
+fn key(policy: &Policy, request: &RequestView<'_>) -> String {
+    for source in &policy.sources {
+        let place = place(source);
+        match find_key(std::slice::from_ref(source), request) {
+            Ok(None) => {}
+            Ok(Some((key, _))) => return format!("{} bytes, from {place}", key.as_bytes().len()),
+            Err(error) => return format!("refused with 400: that from {place}, {error}"),
+        }
+    }
+    let places: Vec<_> = policy.sources.iter().map(place).collect();
+    let looked = if places.is_empty() {
+        "no place is named".to_owned()
+    } else {
+        format!("none in {}", places.join(", "))
+    };
+    let then = match policy.missing {
+        Missing::Fingerprint { window } if window.is_zero() => {
+            "its content identifies it".to_owned()
+        }
+        Missing::Fingerprint { window } => {
+            format!(
+                "its content identifies it, for {} after delivery too",
+                humantime::format_duration(window)
+            )
+        }
+        Missing::Reject => "refused with 400".to_owned(),
+        Missing::Pass => "it goes through unguarded".to_owned(),
+    };
+    format!("{looked}; {then}")
+}
+
+fn place(source: &KeySource) -> String {
+    match source {
+        KeySource::Header(name) => format!("header {name}"),
+        KeySource::Json(pointer) => format!("{pointer} of the JSON body"),
+        KeySource::Form(name) => format!("form field {name}"),
+        KeySource::Query(name) => format!("query parameter {name}"),
+    }
+}
+
+fn scope(rule: &ScopeRule, upstream: &str, request: &RequestView<'_>) -> String {
+    let shared = format!("upstream {upstream}, method, path");
+    match rule {
+        ScopeRule::Fixed(name) => format!("{shared}, and the fixed name {name}"),
+        ScopeRule::Credentials(names) if names.is_empty() => {
+            format!("{shared}; all callers share it")
+        }
+        ScopeRule::Credentials(names) => {
+            let given = |name: &HeaderName| {
+                let given = if request.headers.contains_key(name) { "given" } else { "not given" };
+                format!("{name} ({given})")
+            };
+            let names: Vec<_> = names.iter().map(given).collect();
+            format!("{shared}, and the values of {}", names.join(", "))
+        }
+    }
+}
+
+fn fingerprint(policy: &Policy) -> String {
+    let rules = &policy.fingerprint;
+    let headers = rules.headers.iter().map(|name| format!(", {name}"));
+    let ignored: Vec<_> = rules
+        .ignore
+        .iter()
+        .map(|ignore| match ignore {
+            Ignore::Json(pointer) => pointer.as_str(),
+            Ignore::Form(name) => name.as_str(),
+        })
+        .collect();
+    let mut text: String = "method, path, query, content-type".to_owned();
+    text.extend(headers);
+    text += ", body";
+    if !ignored.is_empty() {
+        text += " without ";
+        text += &ignored.join(", ");
+    }
+    text + "; not the places of the key"
+}
+
+fn duplicates(policy: &Policy) -> String {
+    match policy.duplicates {
+        Duplicates::Conflict => "409 while the first is in flight".to_owned(),
+        Duplicates::Wait => {
+            format!(
+                "wait up to {} for the first one's answer",
+                humantime::format_duration(policy.max_wait)
+            )
+        }
+    }
+}
+
+fn look_up(policy: &Policy) -> String {
+    match &policy.lookup {
+        None => "none: an unknown outcome waits for an operator".to_owned(),
+        Some(_) => format!(
+            "after {} without an answer, and after every unknown outcome",
+            humantime::format_duration(policy.lookup_after)
+        ),
+    }
+}
+
+fn kept(policy: &Policy) -> String {
+    format!(
+        "the answer {} from settlement; that there was one, {} more",
+        humantime::format_duration(policy.retention),
+        humantime::format_duration(policy.remember)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Explain {
+        #[command(flatten)]
+        args: ExplainArgs,
+    }
+
+    fn explained(routes: &str, request: &[&str]) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = format!("upstreams: {{ pay: {{ url: 'http://a' }} }}\nroutes: [{routes}]\n");
+        fs::write(file.path(), text).unwrap();
+        let config = config::check(file.path()).unwrap();
+        let args = ["explain", "FILE"].iter().chain(request);
+        let args = Explain::try_parse_from(args).unwrap().args;
+        assert!(!format!("{args:?}").contains("canary"), "{args:?}");
+        explain(&config, &args)
+    }
+
+    #[test]
+    fn a_guarded_request_is_told_in_words_and_without_its_secrets() {
+        let text = explained(
+            "{ name: create, match: { path: /v1/payments }, fingerprint: { ignore: [{ json: /at }] } }",
+            &[
+                "POST",
+                "https://semel/v1/payments?a=canary",
+                "-H",
+                "Idempotency-Key: canary-7",
+                "-H",
+                "Authorization: Bearer canary",
+                "--body",
+                "{\"at\": \"canary\"}",
+            ],
+        );
+
+        assert!(!text.contains("canary"), "{text}");
+        for part in [
+            "POST /v1/payments\n",
+            "route        create\n",
+            "upstream     pay\n",
+            "key          8 bytes, from header idempotency-key\n",
+            "authorization (given), x-api-key (not given)\n",
+            "content-type, body without /at",
+            "look-up      none: an unknown outcome waits for an operator\n",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_a_key_is_told_what_becomes_of_it() {
+        let key = |missing: &str| {
+            explained(
+                &format!("{{ match: {{ path: /** }}, key: {{ missing: {missing} }} }}"),
+                &["POST", "/x"],
+            )
+        };
+        assert!(key("reject").contains("none in header idempotency-key; refused with 400"));
+        assert!(key("pass").contains("goes through unguarded"));
+        assert!(key("fingerprint").contains("its content identifies it\n"));
+    }
+
+    #[test]
+    fn a_safe_request_is_streamed_through() {
+        let text = explained("", &["GET", "/v1/payments/7"]);
+        assert!(text.contains("no: it is streamed through"), "{text}");
+    }
+}

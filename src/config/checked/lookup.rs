@@ -1,0 +1,119 @@
+//! How providers are asked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Outside, span, under};
+use crate::config::problems::Problems;
+use crate::config::raw;
+use crate::config::secrets;
+use crate::protocol::outcome::AbsentPolicy;
+use crate::proxy::route::PathPattern;
+use crate::upstream::lookup::LookUp;
+use crate::upstream::lookup::spec::{
+    BODY_MAX, BodySpec, CreatedSpec, ReplySpec, SecretText, Spec, StateSpec, TimeUnit,
+};
+
+/// Checks a route's look-up. `path` says which names its templates may use.
+pub(super) fn check(
+    at: &str,
+    raw: &raw::LookUp,
+    path: Option<&PathPattern>,
+    outside: Outside<'_>,
+    problems: &mut Problems,
+) -> Option<Arc<LookUp>> {
+    let timeout = span(&under(at, "timeout"), &raw.timeout, problems);
+    let credentials = credentials(&under(at, "credentials"), raw, outside, problems);
+    let created = match &raw.created {
+        Some(raw) => created(&under(at, "created"), raw, problems).map(Some),
+        None => Some(None),
+    };
+    let raw::LookUpMethod::Get = raw.request.method;
+    let raw::Then::Hold = raw.absent.then;
+    let spec = Spec {
+        path: raw.request.path.clone(),
+        query: pairs(&raw.request.query),
+        headers: pairs(&raw.request.headers),
+        credentials: credentials?,
+        item: raw.item.clone(),
+        state: raw.state.as_ref().map(state),
+        created: created?,
+        succeeded: succeeded(&raw.reply),
+        failed: Some(failed(&raw.reply)),
+        absent_statuses: raw.absent.statuses.clone(),
+        absent: AbsentPolicy::Hold,
+        timeout: timeout?,
+        body_max: BODY_MAX,
+    };
+    let names: Vec<_> = path?.names().collect();
+    match LookUp::compile(spec, &names) {
+        Ok(lookup) => Some(Arc::new(lookup)),
+        Err(found) => {
+            for problem in found {
+                problems.fault(&under(at, &place(&problem.at)), problem.message);
+            }
+            None
+        }
+    }
+}
+
+/// In the file, what is recorded on success is not under a name of its own.
+fn place(at: &str) -> String {
+    at.replacen("reply.succeeded", "reply", 1)
+}
+
+fn credentials(
+    at: &str,
+    raw: &raw::LookUp,
+    outside: Outside<'_>,
+    problems: &mut Problems,
+) -> Option<Vec<(String, SecretText)>> {
+    let credentials = raw.credentials.iter().map(|(name, source)| {
+        let text = secrets::text(source, &under(at, name), outside, problems)?;
+        Some((name.clone(), SecretText::new(text.expose().to_owned())))
+    });
+    credentials.collect::<Vec<_>>().into_iter().collect()
+}
+
+fn created(at: &str, raw: &raw::Created, problems: &mut Problems) -> Option<CreatedSpec> {
+    Some(CreatedSpec {
+        path: raw.path.clone(),
+        unit: match raw.unit {
+            raw::TimeUnit::Unix => TimeUnit::Unix,
+            raw::TimeUnit::Rfc3339 => TimeUnit::Rfc3339,
+        },
+        skew: span(&under(at, "skew"), &raw.skew, problems)?,
+    })
+}
+
+fn state(raw: &raw::State) -> StateSpec {
+    StateSpec {
+        path: raw.path.clone(),
+        succeeded: raw.succeeded.clone(),
+        accepted: raw.accepted.clone(),
+        failed: raw.failed.clone(),
+    }
+}
+
+fn succeeded(raw: &raw::Replies) -> ReplySpec {
+    ReplySpec { status: raw.status, headers: pairs(&raw.headers), body: body(&raw.body) }
+}
+
+fn failed(raw: &raw::Replies) -> ReplySpec {
+    ReplySpec {
+        status: raw.failed.status.unwrap_or(raw.status),
+        headers: pairs(raw.failed.headers.as_ref().unwrap_or(&raw.headers)),
+        body: body(raw.failed.body.as_ref().unwrap_or(&raw.body)),
+    }
+}
+
+fn body(raw: &raw::ReplyBody) -> BodySpec {
+    match raw {
+        raw::ReplyBody::Item => BodySpec::Item,
+        raw::ReplyBody::Template(text) => BodySpec::Template(text.clone()),
+    }
+}
+
+fn pairs(map: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    map.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+}

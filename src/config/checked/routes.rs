@@ -1,0 +1,455 @@
+//! The route table, and the digest of the rules by which it names requests.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use sha2::{Digest as _, Sha256};
+
+use super::{Outside, count, each, header, lookup, some_span, span, under};
+use crate::config::problems::{Problems, meant};
+use crate::config::raw;
+use crate::protocol::fingerprint::{FingerprintRules, Ignore};
+use crate::protocol::key::{KeySource, ScopeRule};
+use crate::protocol::outcome::{Meaning, OutcomeTable, Rule, StatusMatch};
+use crate::proxy::route::{
+    Duplicates, Limits, Missing, Mode, OnStoreFailure, PathPattern, Policy, Route, Table, is_safe,
+};
+
+/// The name of the route for requests that no other matches.
+const FALLBACK: &str = "default";
+
+/// The shortest lease: it must outlast a few round trips to the store.
+const LEASE_MIN: Duration = Duration::from_secs(1);
+
+/// Methods of which a server may have more, but no payment API has.
+const UNSAFE_METHODS: [Method; 4] = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+
+/// The route table and what belongs to it.
+pub(super) struct Routes {
+    pub(super) table: Table,
+    pub(super) key_rules: [u8; 32],
+}
+
+/// Checks all routes.
+pub(super) fn check(
+    file: &raw::File,
+    outside: Outside<'_>,
+    problems: &mut Problems,
+) -> Option<Routes> {
+    let default = default_upstream(file, problems);
+    let names: Vec<_> = file.upstreams.0.iter().map(|(name, _)| name.as_str()).collect();
+    let routes = each("routes", &file.routes, problems, |at, raw, problems| {
+        let upstream = upstream(at, raw, default, &names, problems);
+        route(at, raw, upstream, outside, problems)
+    });
+    let fallback = raw::Route {
+        name: Some(FALLBACK.to_owned()),
+        matches: raw::Match { methods: vec![], path: "/**".to_owned() },
+        ..raw::Route::default()
+    };
+    let at = "routes (no match)";
+    let fallback_route = route(at, &fallback, default, outside, problems);
+    let (routes, fallback_route) = (routes?, fallback_route?);
+
+    unique_names(&routes, problems);
+    reachable(&file.routes, &routes, problems);
+    let raws = file.routes.iter().chain([&fallback]);
+    let key_rules = key_rules(raws.zip(routes.iter().chain([&fallback_route])));
+    let routes = routes.into_iter().map(Arc::new).collect();
+    Some(Routes { table: Table::new(routes, Arc::new(fallback_route)), key_rules })
+}
+
+fn default_upstream<'a>(file: &'a raw::File, problems: &mut Problems) -> Option<&'a str> {
+    let first = file.upstreams.0.first().map(|(name, _)| name.as_str());
+    let Some(named) = &file.default_upstream else { return first };
+    if !file.upstreams.0.iter().any(|(name, _)| name == named) {
+        problems.fault("default_upstream", format!("there is no upstream `{named}`"));
+    }
+    Some(named)
+}
+
+fn upstream<'a>(
+    at: &str,
+    raw: &'a raw::Route,
+    default: Option<&'a str>,
+    names: &[&'a str],
+    problems: &mut Problems,
+) -> Option<&'a str> {
+    let Some(named) = raw.upstream.as_deref() else { return default };
+    if names.contains(&named) {
+        return Some(named);
+    }
+    let hint = meant(named, names.iter().copied())
+        .map(|meant| format!("; did you mean `{meant}`?"))
+        .unwrap_or_default();
+    problems.fault(&under(at, "upstream"), format!("there is no upstream `{named}`{hint}"));
+    None
+}
+
+fn route(
+    at: &str,
+    raw: &raw::Route,
+    upstream: Option<&str>,
+    outside: Outside<'_>,
+    problems: &mut Problems,
+) -> Option<Route> {
+    let matches = under(at, "match");
+    let path = problems.note(&under(&matches, "path"), raw.matches.path.parse::<PathPattern>());
+    let methods =
+        each(&under(&matches, "methods"), &raw.matches.methods, problems, |at, text, problems| {
+            let upper = text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
+            let method = text.parse::<Method>().ok().filter(|_| upper);
+            problems.note(at, method.ok_or("expected a method like POST"))
+        });
+    let policy = policy(at, raw, path.as_ref(), outside, problems);
+    let mode = match raw.mode {
+        raw::Mode::Enforce => Mode::Enforce,
+        raw::Mode::Observe => Mode::Observe,
+        raw::Mode::Off => Mode::Off,
+    };
+    if mode != Mode::Off && raw.lookup.is_none() {
+        problems.warn(at, "guarded without a look-up: unknown outcomes wait for an operator");
+    }
+    Some(Route {
+        name: name(at, raw, problems)?,
+        methods: methods?,
+        path: path?,
+        upstream: upstream?.to_owned(),
+        mode,
+        policy: Arc::new(policy?),
+    })
+}
+
+fn name(at: &str, raw: &raw::Route, problems: &mut Problems) -> Option<String> {
+    let Some(name) = &raw.name else {
+        let (methods, path) = (raw.matches.methods.join(","), &raw.matches.path);
+        return Some(if methods.is_empty() { path.clone() } else { format!("{methods} {path}") });
+    };
+    let fine = !name.is_empty() && name.len() <= 128 && !name.chars().any(char::is_control);
+    problems.note(&under(at, "name"), fine.then(|| name.clone()).ok_or("expected a short name"))
+}
+
+fn policy(
+    at: &str,
+    raw: &raw::Route,
+    path: Option<&PathPattern>,
+    outside: Outside<'_>,
+    problems: &mut Problems,
+) -> Option<Policy> {
+    let sources = sources(at, &raw.key, problems);
+    let missing = missing(at, raw, problems);
+    let scope = scope(&under(at, "scope"), &raw.scope, problems);
+    let fingerprint = fingerprint(&under(at, "fingerprint"), &raw.fingerprint, problems);
+    let max_wait = some_span(&under(at, "max_wait"), &raw.max_wait, problems);
+    let lookup_after = some_span(&under(at, "lookup_after"), &raw.lookup_after, problems);
+    let upstream_timeout =
+        some_span(&under(at, "upstream_timeout"), &raw.upstream_timeout, problems);
+    let lease = span(&under(at, "lease"), &raw.lease, problems);
+    let retention = some_span(&under(at, "retention"), &raw.retention, problems);
+    let remember = span(&under(at, "remember"), &raw.remember, problems);
+    let limits = limits(&under(at, "limits"), &raw.limits, problems);
+    let lookup = match &raw.lookup {
+        Some(raw) => lookup::check(&under(at, "lookup"), raw, path, outside, problems).map(Some),
+        None => Some(None),
+    };
+    let outcomes = outcomes(at, raw, problems);
+    if lease.is_some_and(|lease| lease < LEASE_MIN) {
+        problems.fault(&under(at, "lease"), "must be 1s at least");
+    }
+    if let (Some(after), Some(timeout)) = (lookup_after, upstream_timeout)
+        && after >= timeout
+    {
+        problems.fault(&under(at, "lookup_after"), "must be shorter than `upstream_timeout`");
+    }
+    Some(Policy {
+        sources: sources?,
+        missing: missing?,
+        scope: scope?,
+        fingerprint: fingerprint?,
+        duplicates: match raw.duplicates {
+            raw::Duplicates::Wait => Duplicates::Wait,
+            raw::Duplicates::Conflict => Duplicates::Conflict,
+        },
+        max_wait: max_wait?,
+        lookup_after: lookup_after?,
+        upstream_timeout: upstream_timeout?,
+        lease: lease?,
+        retention: retention?,
+        remember: remember?,
+        limits: limits?,
+        outcomes: outcomes?,
+        lookup: lookup?,
+        on_store_failure: match raw.on_store_failure {
+            raw::OnStoreFailure::Reject => OnStoreFailure::Reject,
+            raw::OnStoreFailure::Pass => OnStoreFailure::Pass,
+        },
+    })
+}
+
+fn sources(at: &str, raw: &raw::Key, problems: &mut Problems) -> Option<Vec<KeySource>> {
+    let place = under(at, "key.sources");
+    if raw.sources.is_empty() && raw.missing == raw::Missing::Reject {
+        problems.fault(&place, "without a place for keys every request is refused");
+    }
+    each(&place, &raw.sources, problems, source)
+}
+
+fn source(at: &str, raw: &raw::KeySource, problems: &mut Problems) -> Option<KeySource> {
+    match (&raw.header, &raw.json, &raw.form, &raw.query) {
+        (Some(name), None, None, None) => {
+            header(&under(at, "header"), name, problems).map(KeySource::Header)
+        }
+        (None, Some(text), None, None) => {
+            pointer(&under(at, "json"), text, problems).map(KeySource::Json)
+        }
+        (None, None, Some(name), None) => {
+            field(&under(at, "form"), name, problems).map(KeySource::Form)
+        }
+        (None, None, None, Some(name)) => {
+            field(&under(at, "query"), name, problems).map(KeySource::Query)
+        }
+        (_, _, _, _) => {
+            problems.fault(at, "expected exactly one of header, json, form and query");
+            None
+        }
+    }
+}
+
+/// An RFC 6901 pointer to something in a body, not to the whole of it.
+fn pointer(place: &str, text: &str, problems: &mut Problems) -> Option<String> {
+    let escapes_fine = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+    let fine = text.starts_with('/') && escapes_fine;
+    let expected = "expected a JSON pointer like /order/id";
+    problems.note(place, fine.then(|| text.to_owned()).ok_or(expected))
+}
+
+fn field(place: &str, name: &str, problems: &mut Problems) -> Option<String> {
+    problems.note(place, (!name.is_empty()).then(|| name.to_owned()).ok_or("expected a name"))
+}
+
+fn missing(at: &str, raw: &raw::Route, problems: &mut Problems) -> Option<Missing> {
+    let window = span(&under(at, "key.window"), &raw.key.window, problems)?;
+    let missing = match raw.key.missing {
+        raw::Missing::Fingerprint => return Some(Missing::Fingerprint { window }),
+        raw::Missing::Reject => Missing::Reject,
+        raw::Missing::Pass => Missing::Pass,
+    };
+    if !window.is_zero() {
+        problems.fault(&under(at, "key.window"), "is for `missing: fingerprint` only");
+    }
+    Some(missing)
+}
+
+fn scope(at: &str, raw: &raw::Scope, problems: &mut Problems) -> Option<ScopeRule> {
+    match raw {
+        raw::Scope::Fixed(raw::FixedScope { fixed }) => {
+            field(&under(at, "fixed"), fixed, problems).map(ScopeRule::Fixed)
+        }
+        raw::Scope::Headers(names) => {
+            if names.is_empty() {
+                problems.warn(at, "without headers all callers share one key space");
+            }
+            let mut names =
+                each(at, names, problems, |at, name, problems| header(at, name, problems))?;
+            // Their order has no meaning, and must not make two key spaces of one.
+            names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+            names.dedup();
+            Some(ScopeRule::Credentials(names))
+        }
+    }
+}
+
+fn fingerprint(
+    at: &str,
+    raw: &raw::Fingerprint,
+    problems: &mut Problems,
+) -> Option<FingerprintRules> {
+    let headers = each(&under(at, "headers"), &raw.headers, problems, |at, name, problems| {
+        header(at, name, problems)
+    });
+    let ignore = each(&under(at, "ignore"), &raw.ignore, problems, |at, raw, problems| {
+        match (&raw.json, &raw.form) {
+            (Some(text), None) => pointer(&under(at, "json"), text, problems).map(Ignore::Json),
+            (None, Some(name)) => field(&under(at, "form"), name, problems).map(Ignore::Form),
+            (Some(_), Some(_)) | (None, None) => {
+                problems.fault(at, "expected exactly one of json and form");
+                None
+            }
+        }
+    });
+    Some(FingerprintRules { headers: headers?, ignore: ignore? })
+}
+
+fn limits(at: &str, raw: &raw::Limits, problems: &mut Problems) -> Option<Limits> {
+    let request_body = problems.note(&under(at, "request_body"), raw.request_body.parse());
+    let response_body = problems.note(&under(at, "response_body"), raw.response_body.parse());
+    let waiters = count(&under(at, "waiters"), raw.waiters, problems);
+    Some(Limits {
+        request_body: request_body?,
+        response_body: response_body?,
+        waiters: NonZeroUsize::new(waiters?)?,
+    })
+}
+
+fn outcomes(at: &str, raw: &raw::Route, problems: &mut Problems) -> Option<OutcomeTable> {
+    let follows = raw.lookup.is_some();
+    let rules = each(&under(at, "outcomes"), &raw.outcomes, problems, |at, raw, problems| {
+        let expected = "expected a status like 429, or a class like 5xx";
+        let status = problems.note(&under(at, "status"), statuses(&raw.status).ok_or(expected))?;
+        let is = match raw.is {
+            raw::Meaning::Final => Meaning::Final,
+            raw::Meaning::NotApplied => Meaning::NotApplied,
+            raw::Meaning::Accepted => Meaning::Accepted,
+            raw::Meaning::Unknown => Meaning::Unknown,
+        };
+        if is == Meaning::Accepted && !follows {
+            problems.warn(at, "without a look-up, what was accepted waits for an operator");
+        }
+        Some(Rule { status, is })
+    });
+    Some(OutcomeTable::new(rules?, follows))
+}
+
+fn statuses(raw: &raw::Statuses) -> Option<StatusMatch> {
+    match raw {
+        raw::Statuses::One(status) => {
+            Some(StatusMatch::Exactly(*status)).filter(|_| (200..=599).contains(status))
+        }
+        raw::Statuses::Class(text) => {
+            let class = text.strip_suffix("xx")?.parse().ok()?;
+            Some(StatusMatch::Class(class)).filter(|_| (2..=5).contains(&class))
+        }
+    }
+}
+
+fn unique_names(routes: &[Route], problems: &mut Problems) {
+    let mut taken = BTreeMap::from([(FALLBACK, None)]);
+    for (i, route) in routes.iter().enumerate() {
+        let place = format!("routes[{i}].name");
+        match taken.get(route.name.as_str()) {
+            None => {
+                taken.insert(&route.name, Some(i));
+            }
+            Some(None) => {
+                problems.fault(&place, "`default` is the name of the route for all other requests");
+            }
+            Some(Some(first)) => {
+                problems.fault(&place, format!("routes[{first}] has the same; give it another"));
+            }
+        }
+    }
+}
+
+/// Warns of routes that no request can reach, because an earlier one takes them all.
+fn reachable(raws: &[raw::Route], routes: &[Route], problems: &mut Problems) {
+    let all: Vec<_> = raws.iter().zip(routes).collect();
+    for (i, (raw, route)) in all.iter().enumerate() {
+        let taker = all[..i].iter().position(|(earlier_raw, earlier)| {
+            covers_methods(earlier, route)
+                && covers_path(&earlier_raw.matches.path, &raw.matches.path)
+        });
+        if let Some(taker) = taker {
+            let message = format!("no request gets here: routes[{taker}] takes them all");
+            problems.warn(&format!("routes[{i}].match"), message);
+        }
+    }
+}
+
+fn covers_methods(earlier: &Route, later: &Route) -> bool {
+    match (earlier.methods.as_slice(), later.methods.as_slice()) {
+        ([], _) if earlier.mode == Mode::Off => true,
+        ([], []) => later.mode != Mode::Off,
+        ([], methods) => !methods.iter().any(is_safe),
+        (earlier, []) => {
+            later.mode != Mode::Off && UNSAFE_METHODS.iter().all(|method| earlier.contains(method))
+        }
+        (earlier, methods) => methods.iter().all(|method| earlier.contains(method)),
+    }
+}
+
+fn covers_path(earlier: &str, later: &str) -> bool {
+    let (mut earlier, mut later) = (earlier.split('/').skip(1), later.split('/').skip(1));
+    loop {
+        match (earlier.next(), later.next()) {
+            (Some("**"), _) | (None, None) => return true,
+            (Some(_), Some("**") | None) | (None, Some(_)) => return false,
+            (Some(earlier), Some(later)) => {
+                let named = earlier.starts_with('{');
+                if !(named && !later.is_empty() || earlier == later) {
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+/// Digests, in a canonical form, what a request's record key depends on beside the secret: which
+/// route it takes, and by which rules that one names it.
+fn key_rules<'a>(routes: impl Iterator<Item = (&'a raw::Route, &'a Route)>) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    let mut part = |text: &str| {
+        digest.update((text.len() as u64).to_be_bytes());
+        digest.update(text);
+    };
+    part("semel key rules 1");
+    for (raw, route) in routes.filter(|(_, route)| route.mode != Mode::Off) {
+        part("route");
+        let mut methods: Vec<_> = route.methods.iter().map(Method::as_str).collect();
+        methods.sort_unstable();
+        methods.dedup();
+        part(&methods.join(" "));
+        part(&canonical_path(&raw.matches.path));
+        part(&route.upstream);
+        route.policy.sources.iter().for_each(|source| part(&source_text(source)));
+        match &route.policy.scope {
+            ScopeRule::Credentials(names) => {
+                part("credentials");
+                names.iter().for_each(|name| part(name.as_str()));
+            }
+            ScopeRule::Fixed(name) => {
+                part("fixed");
+                part(name);
+            }
+        }
+        match route.policy.missing {
+            Missing::Reject => part("reject"),
+            Missing::Pass => part("pass"),
+            // Content is then a name, and these rules say which content is the same.
+            Missing::Fingerprint { window: _ } => {
+                part("fingerprint");
+                fingerprint_texts(&route.policy.fingerprint).iter().for_each(|text| part(text));
+            }
+        }
+    }
+    digest.finalize().into()
+}
+
+/// What a named segment is called changes no key.
+fn canonical_path(path: &str) -> String {
+    let segments = path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+fn source_text(source: &KeySource) -> String {
+    match source {
+        KeySource::Header(name) => format!("header {name}"),
+        KeySource::Json(pointer) => format!("json {pointer}"),
+        KeySource::Form(name) => format!("form {name}"),
+        KeySource::Query(name) => format!("query {name}"),
+    }
+}
+
+fn fingerprint_texts(rules: &FingerprintRules) -> Vec<String> {
+    let headers = rules.headers.iter().map(|name| format!("header {name}"));
+    let ignore = rules.ignore.iter().map(|ignore| match ignore {
+        Ignore::Json(pointer) => format!("ignore json {pointer}"),
+        Ignore::Form(name) => format!("ignore form {name}"),
+    });
+    let mut texts: Vec<_> = headers.chain(ignore).collect();
+    texts.sort_unstable();
+    texts.dedup();
+    texts
+}

@@ -1,0 +1,186 @@
+//! The part of the config file about look-ups, as it is written.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::SecretSource;
+use crate::config::text::SpanText;
+
+/// How the provider is asked what became of an operation.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LookUp {
+    /// The question.
+    pub request: LookUpRequest,
+    /// Headers of the question with secrets, like Authorization.
+    #[serde(default)]
+    pub credentials: BTreeMap<String, SecretSource>,
+    /// JSONPath (RFC 9535) of the operation in the answer. Default: the whole body.
+    #[serde(default)]
+    pub item: Option<String>,
+    /// How the operation's state is read. Without it, that it exists settles it.
+    #[serde(default)]
+    pub state: Option<State>,
+    /// How the time at which it was made is read. What is older than the claim does not count.
+    #[serde(default)]
+    pub created: Option<Created>,
+    /// What is recorded as the answer.
+    #[serde(default)]
+    pub reply: Replies,
+    /// What it means that the operation is not there.
+    #[serde(default)]
+    pub absent: Absent,
+    /// How long one question may take.
+    #[serde(default = "lookup_timeout")]
+    pub timeout: SpanText,
+}
+
+fn lookup_timeout() -> SpanText {
+    SpanText::new("5s")
+}
+
+/// The question. Path, query and header values are templates.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LookUpRequest {
+    /// Its method.
+    #[serde(default)]
+    pub method: LookUpMethod,
+    /// Its path, like /v1/payments/{{ path.id }}.
+    pub path: String,
+    /// Its query parameters.
+    #[serde(default)]
+    pub query: BTreeMap<String, String>,
+    /// Its headers, like Accept.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+}
+
+/// The method of a question: one that changes nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum LookUpMethod {
+    /// GET.
+    #[default]
+    #[serde(rename = "GET")]
+    Get,
+}
+
+/// How the operation's state is read.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// JSONPath of the state, in the item.
+    pub path: String,
+    /// Values that mean: over, and well.
+    #[serde(default)]
+    pub succeeded: Vec<String>,
+    /// Values that mean: still working.
+    #[serde(default)]
+    pub accepted: Vec<String>,
+    /// Values that mean: over, and badly.
+    #[serde(default)]
+    pub failed: Vec<String>,
+}
+
+/// How the time at which an operation was made is read.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Created {
+    /// JSONPath of the time, in the item.
+    pub path: String,
+    /// How it is written.
+    #[serde(default)]
+    pub unit: TimeUnit,
+    /// By how much the clocks of semel and of the provider may differ.
+    #[serde(default = "skew")]
+    pub skew: SpanText,
+}
+
+fn skew() -> SpanText {
+    SpanText::new("2m")
+}
+
+/// How a time is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeUnit {
+    /// Seconds since 1970.
+    #[default]
+    Unix,
+    /// Like 2026-01-31T12:00:00Z.
+    Rfc3339,
+}
+
+/// What is recorded as the answer of an operation that was looked up.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Replies {
+    /// Its status.
+    pub status: u16,
+    /// Its headers. Its content type is JSON unless it stands here.
+    pub headers: BTreeMap<String, String>,
+    /// Its body.
+    pub body: ReplyBody,
+    /// What is other for operations that failed: a declined card is a 402.
+    pub failed: FailedReply,
+}
+
+impl Default for Replies {
+    fn default() -> Self {
+        Self {
+            status: 200,
+            headers: BTreeMap::new(),
+            body: ReplyBody::Item,
+            failed: FailedReply::default(),
+        }
+    }
+}
+
+/// What is recorded as the answer of an operation that failed, where it is other.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FailedReply {
+    /// Its status.
+    pub status: Option<u16>,
+    /// Its headers.
+    pub headers: Option<BTreeMap<String, String>>,
+    /// Its body.
+    pub body: Option<ReplyBody>,
+}
+
+/// The body of a recorded answer.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(title = "item, or { template: … }")]
+pub enum ReplyBody {
+    /// The operation as the provider shows it.
+    Item,
+    /// A template of a JSON document, which may use `item`.
+    Template(String),
+}
+
+/// What it means that the operation is not there.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Absent {
+    /// Statuses that say so.
+    pub statuses: Vec<u16>,
+    /// What follows.
+    pub then: Then,
+}
+
+impl Default for Absent {
+    fn default() -> Self {
+        Self { statuses: vec![404], then: Then::Hold }
+    }
+}
+
+/// What follows from an operation that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Then {
+    /// It stays in doubt, and is looked up again.
+    Hold,
+}
