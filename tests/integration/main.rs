@@ -1,6 +1,19 @@
 //! What semel promises, tried over real sockets and processes: one binary, one file per promise.
 
+mod canary;
 mod front_door;
+mod operators;
+mod operators_store;
+mod path_answers;
+mod path_content;
+mod path_drain;
+mod path_keys;
+mod path_large;
+mod path_leaving;
+mod path_lookup;
+mod path_passing;
+mod path_store;
+mod path_waiting;
 mod practice;
 mod receipts;
 mod server;

@@ -1,0 +1,137 @@
+//! Duplicates that wait: they wake at once, in other processes soon, and never wait for ever.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use semel::store::SharedStore;
+use semel::store::memory::MemoryStore;
+
+use crate::support::client::{Ask, Call};
+use crate::support::scripted::{Scripted, with_length};
+use crate::support::sidecar::{Sidecar, config};
+
+async fn until_waiting(sidecar: &Sidecar, count: f64) {
+    let began = Instant::now();
+    while (sidecar.metric("semel_waiters", "").await - count).abs() > 0.5 {
+        assert!(began.elapsed() < Duration::from_secs(10), "not {count} waiters");
+    }
+}
+
+/// When an answer was there.
+async fn at(call: Call) -> (Instant, String) {
+    let answer = call.answer().await;
+    (Instant::now(), answer.kind().to_owned())
+}
+
+/// How long after the owner a follower had its answer, in the middle of some tries.
+async fn median_lag(owner: &Sidecar, follower: &Sidecar, upstream: &Scripted) -> Duration {
+    let mut lags = vec![];
+    for i in 0..7 {
+        let ask = Ask::post("/pay").key(&format!("k{i}"));
+        let first = ask.send(owner.addr).await;
+        upstream.until_executions(i + 1).await;
+        let second = ask.send(follower.addr).await;
+        until_waiting(follower, 1.0).await;
+        upstream.let_go(1);
+        let ((first, fresh), (second, followed)) = tokio::join!(at(first), at(second));
+        assert_eq!((&*fresh, &*followed), ("fresh", "followed"));
+        lags.push(second.saturating_duration_since(first));
+    }
+    lags.sort();
+    lags[lags.len() / 2]
+}
+
+#[tokio::test]
+async fn followers_of_this_process_wake_with_its_owner() {
+    let upstream = Scripted::gated(with_length("200 OK", b"")).await;
+    let sidecar = Sidecar::start(config(upstream.addr(), "")).await;
+
+    let lag = median_lag(&sidecar, &sidecar, &upstream).await;
+
+    assert!(lag < Duration::from_millis(50), "{lag:?}");
+}
+
+#[tokio::test]
+async fn followers_of_another_process_wake_soon_after() {
+    let upstream = Scripted::gated(with_length("200 OK", b"")).await;
+    let store: SharedStore = Arc::new(MemoryStore::default());
+    let owner = Sidecar::start_on(Arc::clone(&store), config(upstream.addr(), "")).await;
+    let follower = Sidecar::start_on(store, config(upstream.addr(), "")).await;
+
+    let lag = median_lag(&owner, &follower, &upstream).await;
+
+    assert!(lag < Duration::from_millis(150), "{lag:?}");
+}
+
+#[tokio::test]
+async fn five_hundred_followers_get_the_one_answer() {
+    let upstream = Scripted::gated(with_length("200 OK", b"the one")).await;
+    let sidecar = Sidecar::start(config(upstream.addr(), "")).await;
+    let ask = Ask::post("/pay").key("k");
+    let mut calls = vec![ask.send(sidecar.addr).await];
+    upstream.until_executions(1).await;
+    for _ in 0..500 {
+        calls.push(ask.send(sidecar.addr).await);
+    }
+    until_waiting(&sidecar, 500.0).await;
+    upstream.let_go(9);
+
+    let began = Instant::now();
+    for call in calls {
+        assert_eq!(call.answer().await.text(), "the one");
+    }
+
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert_eq!(upstream.executions(), 1);
+    assert_eq!(sidecar.metric("semel_waiters", "").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_wait_ends_in_time_and_says_what_is_known() {
+    let upstream = Scripted::gated(with_length("200 OK", b"")).await;
+    let sidecar = Sidecar::start(config(upstream.addr(), "max_wait: 200ms")).await;
+    let ask = Ask::post("/pay").key("k");
+    let owner = ask.send(sidecar.addr).await;
+    upstream.until_executions(1).await;
+
+    let began = Instant::now();
+    let duplicate = ask.ask(sidecar.addr).await;
+    let waited = began.elapsed();
+
+    let problem = duplicate.problem(504, "outcome-unknown");
+    assert_eq!((&problem["state"], duplicate.kind()), (&"in-flight".into(), "unknown"));
+    assert!((180..700).contains(&waited.as_millis()), "{waited:?}");
+    // The first caller waits as long as its call lasts.
+    upstream.let_go(1);
+    assert_eq!(owner.answer().await.kind(), "fresh");
+}
+
+#[tokio::test]
+async fn more_waiters_than_allowed_are_refused() {
+    let upstream = Scripted::gated(with_length("200 OK", b"")).await;
+    let sidecar = Sidecar::start(config(upstream.addr(), "limits: { waiters: 2 }")).await;
+    let ask = Ask::post("/pay").key("k");
+    let mut calls = vec![ask.send(sidecar.addr).await];
+    upstream.until_executions(1).await;
+    for _ in 0..2 {
+        calls.push(ask.send(sidecar.addr).await);
+    }
+    until_waiting(&sidecar, 2.0).await;
+
+    let refused = ask.ask(sidecar.addr).await;
+    refused.problem(503, "overloaded");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+
+    // Who leaves makes room, and changes nothing.
+    drop(calls.pop());
+    until_waiting(&sidecar, 1.0).await;
+    calls.push(ask.send(sidecar.addr).await);
+    until_waiting(&sidecar, 2.0).await;
+    upstream.let_go(1);
+    let mut kinds = vec![];
+    for call in calls {
+        kinds.push(call.answer().await.kind().to_owned());
+    }
+    assert_eq!(kinds, ["fresh", "followed", "followed"]);
+    assert_eq!(upstream.executions(), 1);
+}
