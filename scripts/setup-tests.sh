@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Installs what the named commands need and this machine lacks: scripts/setup-tests.sh COMMAND…
+# Debian packages only, and only those that are missing. Starts no service.
+set -euo pipefail
+
+declare -A package=([redis-server]=redis-server [strace]=strace [nginx]=nginx [wrk]=wrk [curl]=curl)
+
+missing=()
+for command in "$@"; do
+    # Services live in sbin, which is not on everybody's path.
+    PATH=$PATH:/usr/sbin command -v "$command" >/dev/null || missing+=("${package[$command]}")
+done
+[[ ${#missing[@]} -gt 0 ]] || exit 0
+
+echo "installing ${missing[*]}" >&2
+as_root=()
+if [[ $EUID -ne 0 ]]; then
+    command -v sudo >/dev/null || { echo "needs ${missing[*]}: install them, or run as root" >&2; exit 1; }
+    as_root=(sudo)
+fi
+# Debian starts services when it installs them; this says no, for as long as the installation lasts.
+policy=/usr/sbin/policy-rc.d
+if [[ ! -e $policy ]]; then
+    trap '"${as_root[@]}" rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod +x "$policy"
+fi
+apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120)
+"${apt[@]}" update </dev/null
+"${apt[@]}" install -y --no-install-recommends "${missing[@]}" </dev/null >/dev/null
