@@ -292,7 +292,7 @@ impl Ledger {
 
     /// Takes a place for an answer that waits for the store.
     ///
-    /// `None` at the bound: claims have stopped by then, so this is only reached by answers to
+    /// It is never refused: at [`PENDING_BYTES_MAX`] claims stop, so beyond it come only answers to
     /// requests that were claimed before.
     pub fn reserve_pending(&self, pending: &Pending) {
         self.pending_bytes.fetch_add(pending.bytes(), Ordering::Relaxed);
