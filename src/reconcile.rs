@@ -23,7 +23,7 @@ use crate::protocol::claim::{Decision, decide_same};
 use crate::protocol::id::{OperationId, RecordKey, Token};
 use crate::protocol::invariants;
 use crate::protocol::outcome::{Advice, interpret};
-use crate::protocol::record::{Doubt, Happening, Pointer, SettledBy, State};
+use crate::protocol::record::{Doubt, Happening, Pointer, Release, SettledBy, State};
 use crate::store::{Agenda, Listing, Swapped};
 use crate::task::Tasks;
 
@@ -342,21 +342,24 @@ pub async fn inquire(
     let looked = finding.looked();
     metrics.looked_up(&inquiry.upstream_name, looked.name());
     let was_accepted = matches!(held.record.state, State::Accepted { .. });
-    let change = match interpret(finding, inquiry.absent()) {
-        Advice::Settle(reply) => {
-            held.record.note(Happening::LookedUp(looked));
-            Change::Settle {
-                by: SettledBy::LookUp,
-                status: reply.status,
-                reply: Some(Arc::new(reply)),
-                delivery: crate::protocol::record::Delivery::default(),
-            }
-        }
+    // The record as it was when the question was put: what had to have passed had passed by then.
+    let advice = interpret(finding, &held.record.state, inquiry.absent());
+    let stays = advice == Advice::Hold || was_accepted && advice == Advice::Accept;
+    if !stays {
+        // Of what stays as it was, the ledger notes and counts it.
+        held.record.note(Happening::LookedUp(looked));
+    }
+    let change = match advice {
+        Advice::Settle(reply) => Change::Settle {
+            by: SettledBy::LookUp,
+            status: reply.status,
+            reply: Some(reply),
+            delivery: crate::protocol::record::Delivery::default(),
+        },
+        Advice::Reopen => Change::Release { why: Release::Absent, reply: None },
         Advice::Accept if was_accepted => Change::Looked(looked),
-        Advice::Accept => {
-            held.record.note(Happening::LookedUp(looked));
-            Change::Accept { reply: None }
-        }
+        Advice::Accept => Change::Accept { reply: None },
+        Advice::LoseTrack => Change::Doubt { why: Doubt::TrackLost, closed: false },
         Advice::Hold => Change::Looked(looked),
     };
     tracing::info!(%operation, finding = looked.name(), "looked up");

@@ -43,10 +43,11 @@ fn detail(state: &State) -> Value {
     match state {
         State::InFlight => json!({}),
         State::Accepted { looked, .. } => json!({ "look_ups": looked }),
-        State::InDoubt { why, closed, looked } => json!({
+        State::InDoubt { why, closed, looked, absent } => json!({
             "why": doubt_name(*why),
             "owners_connection_closed": closed.is_some(),
             "look_ups": looked,
+            "absent_in_a_row": absent,
         }),
         State::Settled(settlement) => json!({
             "by": settled_by_name(settlement.by),
@@ -76,6 +77,7 @@ fn event(event: &Event) -> Value {
             value["event"] = json!("looked up");
             value["finding"] = json!(finding.name());
         }
+        Happening::Resent => value["event"] = json!("sent again under the same key"),
         Happening::Settled(by) => {
             value["event"] = json!("settled");
             value["by"] = json!(settled_by_name(*by));
@@ -130,5 +132,6 @@ const fn release_name(why: Release) -> &'static str {
         Release::TakenBack => "the claim was taken back unused",
         Release::NotApplied => "the upstream said that it did nothing",
         Release::Operator => "an operator reopened it",
+        Release::Absent => "looked up and not there, for long and often enough",
     }
 }

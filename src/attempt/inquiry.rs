@@ -54,8 +54,8 @@ impl Inquiry {
     }
 
     /// What "absent" leads to.
-    pub fn absent(&self) -> AbsentPolicy {
-        self.lookup.absent
+    pub fn absent(&self) -> &AbsentPolicy {
+        &self.lookup.absent
     }
 
     fn subject(&self, ledger: &Ledger, held: &Held) -> Result<Subject, String> {

@@ -19,7 +19,7 @@ use crate::metrics::{During, Metrics};
 use crate::protocol::attempt::{Claimed, Held, Seen, Sent};
 use crate::protocol::id::RecordKey;
 use crate::protocol::outcome::{
-    Finding, Meaning, NotApplied, NotSent, Observation, Outcome, OutcomeTable, UnknownReason,
+    Answered, Finding, NotApplied, NotSent, Observation, Outcome, OutcomeTable, UnknownReason,
     classify,
 };
 use crate::protocol::record::{Ago, Doubt, Happening, Release, Reply, SettledBy, State};
@@ -223,9 +223,8 @@ impl Attempts {
                 Err(why) => return Observation::Broken(why),
             };
             if kept.len() + data.len() > plan.response_max {
-                let meaning = plan.outcomes.meaning(head.status.as_u16());
                 let begin = [kept.freeze(), data];
-                return hand_through(head, meaning, begin, body, flight).await;
+                return hand_through(head, &plan.outcomes, begin, body, flight).await;
             }
             kept.extend_from_slice(&data);
         }
@@ -424,7 +423,7 @@ fn settle(by: SettledBy, reply: Reply, flight: &Flight) -> Change {
 fn observed_status(observation: &Observation) -> Option<u16> {
     match observation {
         Observation::Answer(reply) => Some(reply.status),
-        Observation::TooLarge { status } => Some(*status),
+        Observation::TooLarge { status, .. } => Some(*status),
         Observation::NotSent(_) | Observation::Broken(_) => None,
     }
 }
@@ -453,12 +452,13 @@ pub fn reply(head: &response::Parts, body: Bytes) -> Reply {
 /// leaves, or stalls, does not keep it from being read to its end.
 async fn hand_through(
     head: response::Parts,
-    meaning: Meaning,
+    outcomes: &OutcomeTable,
     begin: [Bytes; 2],
     mut body: AnswerBody,
     flight: &Flight,
 ) -> Observation {
-    let status = head.status.as_u16();
+    let Reply { status, headers, .. } = reply(&head, Bytes::new());
+    let meaning = outcomes.meaning(&Answered { status, headers: &headers, body: None });
     let (chunks, receiver) = mpsc::channel(STREAM_CHUNKS_MAX);
     flight.stream(Streamed { head, meaning, body: receiver });
     let mut chunks = Some(chunks);
@@ -478,7 +478,7 @@ async fn hand_through(
         }
     }
     pass_on(&mut chunks, Chunk::End).await;
-    Observation::TooLarge { status }
+    Observation::TooLarge { status, headers }
 }
 
 async fn pass_on(chunks: &mut Option<mpsc::Sender<Chunk>>, chunk: Chunk) {

@@ -10,6 +10,7 @@ use crate::entropy;
 use crate::protocol::attempt::{Held, Unspent};
 use crate::protocol::id::{OperationId, RecordKey};
 use crate::protocol::invariants;
+use crate::protocol::outcome::retry_after;
 use crate::protocol::record::{
     Ago, Delivery, Doubt, Happening, Looked, Record, Release, Reply, SettledBy, Settlement, State,
 };
@@ -228,24 +229,27 @@ impl Ledger {
                 next.note(Happening::Released(*why));
             }
             Change::Accept { reply } => {
+                let after = reply.as_deref().and_then(retry_after);
                 let reply = reply.as_ref().map(|reply| self.seal_reply(key, &next, reply));
-                next.enter(State::Accepted { reply, looked: 0 });
+                next.enter(State::Accepted { reply, looked: 0, absent: 0, after });
                 next.note(Happening::Accepted);
             }
             Change::Doubt { why, closed } => {
-                let closed = closed.then_some(Ago::NOW);
-                doubt(&mut next, *why, closed);
+                let closed = *closed || self.is_successor_of(&next);
+                doubt(&mut next, *why, closed.then_some(Ago::NOW));
             }
             Change::Looked(finding) => {
-                next.note(Happening::LookedUp(*finding));
-                if let State::InDoubt { looked, .. } | State::Accepted { looked, .. } =
-                    &mut next.state
-                {
-                    *looked = looked.saturating_add(1);
-                }
+                let gone = self.is_successor_of(&next);
+                looked_up(&mut next, *finding, gone);
             }
         }
         next
+    }
+
+    /// Whether the owner's process is certainly gone: only one process at a time has this store, and
+    /// now it is this one.
+    fn is_successor_of(&self, record: &Record) -> bool {
+        self.store.is_exclusive() && record.process != self.process
     }
 
     fn seal_reply(&self, key: RecordKey, record: &Record, reply: &Reply) -> Sealed {
@@ -274,8 +278,10 @@ impl Ledger {
             Change::Accept { reply } => {
                 View::Accepted(Accepted { operation, route, reply: reply.clone() })
             }
-            Change::Doubt { why, .. } => View::InDoubt(InDoubt { operation, route, why: *why }),
-            Change::Looked(_) => match self.view(&pending.held) {
+            Change::Doubt { why, .. } if !recorded => {
+                View::InDoubt(InDoubt { operation, route, why: *why })
+            }
+            Change::Doubt { .. } | Change::Looked(_) => match self.view(&pending.held) {
                 Ok(view) => view,
                 Err(_) => View::InDoubt(InDoubt { operation, route, why: Doubt::TrackLost }),
             },
@@ -359,9 +365,37 @@ fn doubt(record: &mut Record, why: Doubt, closed: Option<Ago>) {
             // Already in doubt (its lease was over): only the owner's mark is news.
             *mark = mark.or(closed);
         }
-        State::InFlight | State::Accepted { .. } | State::Settled(_) | State::Released { .. } => {
-            record.enter(State::InDoubt { why, closed, looked: 0 });
+        // That a look-up found it is more than its owner knows.
+        State::Accepted { .. } if why != Doubt::TrackLost => {}
+        State::Accepted { looked, .. } => {
+            let looked = *looked;
+            record.enter(State::InDoubt { why, closed: None, looked, absent: 0 });
+        }
+        State::InFlight | State::Settled(_) | State::Released { .. } => {
+            record.enter(State::InDoubt { why, closed, looked: 0, absent: 0 });
         }
     }
     record.note(Happening::Doubted(why));
+}
+
+/// Counts a look-up. `gone`: the owner's process is, so that its connection is closed; what was found
+/// before that is known does not count.
+fn looked_up(record: &mut Record, finding: Looked, gone: bool) {
+    let more = |absent: u32| match finding {
+        Looked::Absent => absent.saturating_add(1),
+        Looked::Final | Looked::Accepted | Looked::Unclear | Looked::Failed => 0,
+    };
+    match &mut record.state {
+        State::InDoubt { closed, looked, absent, .. } => {
+            *looked = looked.saturating_add(1);
+            *absent = if closed.is_some() { more(*absent) } else { 0 };
+            *closed = closed.or(gone.then_some(Ago::NOW));
+        }
+        State::Accepted { looked, absent, .. } => {
+            *looked = looked.saturating_add(1);
+            *absent = more(*absent);
+        }
+        State::InFlight | State::Settled(_) | State::Released { .. } => {}
+    }
+    record.note(Happening::LookedUp(finding));
 }

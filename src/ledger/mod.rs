@@ -363,6 +363,10 @@ fn agenda(record: &Record) -> (Option<Duration>, Tag) {
             (Some(left + LEASE_GRACE), Tag::NONE)
         }
         State::InDoubt { looked, .. } => (Some(look_up_pause(*looked)), TAG_IN_DOUBT),
+        // The provider said when it wants to be asked first.
+        State::Accepted { looked: 0, after: Some(after), .. } => {
+            (Some(after.saturating_sub(record.entered.age())), TAG_ACCEPTED)
+        }
         State::Accepted { looked, .. } => (Some(look_up_pause(*looked)), TAG_ACCEPTED),
         State::Settled(settlement) => {
             let keep = match settlement.reply {

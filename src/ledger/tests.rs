@@ -96,7 +96,10 @@ const fn doubt() -> Change {
 
 /// The owner's hand, its right to send spent.
 fn sent(claimed: Claimed) -> Held {
-    claimed.send().seen(crate::protocol::outcome::Observation::TooLarge { status: 200 }).held
+    claimed
+        .send()
+        .seen(crate::protocol::outcome::Observation::TooLarge { status: 200, headers: vec![] })
+        .held
 }
 
 #[tokio::test(start_paused = true)]

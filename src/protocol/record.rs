@@ -15,7 +15,7 @@ use super::outcome::UnknownReason;
 use super::seal::Sealed;
 
 /// Version of the wire form. A process refuses any other: unreadable is an error, never "absent".
-const WIRE_VERSION: u8 = 1;
+const WIRE_VERSION: u8 = 2;
 
 /// How many timeline entries a record keeps; the first and the newest stay.
 pub const TIMELINE_MAX: usize = 32;
@@ -93,7 +93,7 @@ pub struct Terms {
 pub struct Record {
     /// The claim that this record belongs to.
     pub attempt: AttemptId,
-    /// The process that made it.
+    /// The process that made it, or last sent its request again.
     pub process: ProcessId,
     /// The route's name, by which look-ups and metrics find their settings.
     pub route: String,
@@ -130,15 +130,22 @@ pub enum State {
         reply: Option<Sealed>,
         /// Look-ups so far.
         looked: u32,
+        /// How many of the last ones in a row did not find it.
+        absent: u32,
+        /// How long the provider asked to be left alone first.
+        after: Option<Duration>,
     },
     /// May have been sent, and nobody knows whether it took effect.
     InDoubt {
         /// Why.
         why: Doubt,
-        /// The owner's own mark that its connection is closed: it can send nothing any more.
+        /// The owner's own mark that its connection is closed: it can send nothing any more. (On a
+        /// store that only one process has, its successor's.)
         closed: Option<Ago>,
         /// Look-ups so far.
         looked: u32,
+        /// How many of the last ones in a row, since that mark, did not find it.
+        absent: u32,
     },
     /// The outcome is on record for good.
     Settled(Settlement),
@@ -239,6 +246,8 @@ pub enum Release {
     NotApplied,
     /// A person decided.
     Operator,
+    /// It was looked up and not there, for long and often enough.
+    Absent,
 }
 
 /// One thing that happened.
@@ -270,6 +279,8 @@ pub enum Happening {
     Doubted(Doubt),
     /// The provider was asked.
     LookedUp(Looked),
+    /// The same request was sent again under the same key, to hear its answer.
+    Resent,
     /// Its outcome was recorded.
     Settled(SettledBy),
     /// Its key was freed.

@@ -62,11 +62,11 @@ fn later(mut record: Record, by: Duration) -> Record {
 }
 
 fn accepted() -> State {
-    State::Accepted { reply: None, looked: 0 }
+    State::Accepted { reply: None, looked: 0, absent: 0, after: None }
 }
 
 fn in_doubt() -> State {
-    State::InDoubt { why: Doubt::OwnerSilent, closed: None, looked: 0 }
+    State::InDoubt { why: Doubt::OwnerSilent, closed: None, looked: 0, absent: 0 }
 }
 
 fn settled() -> State {

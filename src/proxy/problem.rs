@@ -49,6 +49,8 @@ pub enum Slug {
     Draining,
     /// The operation is over, and its answer is not kept.
     ReplyNotKept,
+    /// The operation was never applied: the payment API does not know it.
+    NeverApplied,
     /// The front door refuses.
     MalformedRequest,
     /// The request did not come in time.
@@ -230,6 +232,18 @@ const REPLY_NOT_KEPT: Entry = Entry {
     error: "proxy_internal_response",
 };
 
+const NEVER_APPLIED: Entry = Entry {
+    slug: "never-applied",
+    status: StatusCode::FAILED_DEPENDENCY,
+    title: "the operation was never applied",
+    detail: "the answer was lost, and the payment API, asked again and again, does not know the \
+             operation; it is over, and this key stays used",
+    sent: Sent::Unknown,
+    retry: Retry::NewKey,
+    answer: Answer::Refused,
+    error: "destination_not_found",
+};
+
 const MALFORMED_REQUEST: Entry = Entry {
     slug: "malformed-request",
     status: StatusCode::BAD_REQUEST,
@@ -276,7 +290,7 @@ const INTERNAL: Entry = Entry {
 
 impl Slug {
     /// All of them, in the order of the docs.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::KeyMissing,
         Self::KeyInvalid,
         Self::KeyReused,
@@ -288,6 +302,7 @@ impl Slug {
         Self::Overloaded,
         Self::Draining,
         Self::ReplyNotKept,
+        Self::NeverApplied,
         Self::MalformedRequest,
         Self::RequestTimeout,
         Self::NotFound,
@@ -312,6 +327,7 @@ impl Slug {
             Self::Overloaded => OVERLOADED,
             Self::Draining => DRAINING,
             Self::ReplyNotKept => REPLY_NOT_KEPT,
+            Self::NeverApplied => NEVER_APPLIED,
             Self::MalformedRequest => MALFORMED_REQUEST,
             Self::RequestTimeout => REQUEST_TIMEOUT,
             Self::NotFound => NOT_FOUND,

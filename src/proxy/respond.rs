@@ -140,7 +140,7 @@ fn tell_released(released: &Released, role: Role) -> Response<Body> {
     }
     let mut problem = Problem::new(match released.why() {
         Release::NotSent | Release::NotApplied => Slug::UpstreamUnreachable,
-        Release::TakenBack | Release::Operator => Slug::OperationInFlight,
+        Release::TakenBack | Release::Operator | Release::Absent => Slug::OperationInFlight,
     });
     match released.why() {
         Release::TakenBack => {
@@ -154,6 +154,13 @@ fn tell_released(released: &Released, role: Role) -> Response<Body> {
             problem.detail = Cow::Borrowed(
                 "the earlier request with this key was given up, and the key is free; ask again \
                  with the same key",
+            );
+            problem.sent = Sent::Unknown;
+        }
+        Release::Absent => {
+            problem.detail = Cow::Borrowed(
+                "the payment API does not know the earlier request with this key, and the key is \
+                 free; ask again with the same key",
             );
             problem.sent = Sent::Unknown;
         }

@@ -271,6 +271,10 @@ impl Store for FaultyStore {
         self.inner.amend(from, to).await
     }
 
+    fn is_exclusive(&self) -> bool {
+        self.inner.is_exclusive()
+    }
+
     fn fence(&self) -> &Fence {
         self.inner.fence()
     }

@@ -278,6 +278,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// `Refused(OtherIdentity)` if `from` is not the current one.
     async fn amend(&self, from: Option<&Charter>, to: &Charter) -> Result<(), StoreError>;
 
+    /// Whether only one process at a time can have this store, so that whoever wrote into it under
+    /// another process's name is gone for good.
+    fn is_exclusive(&self) -> bool {
+        false
+    }
+
     /// What every swap carries from now on. Before the first call every swap is refused.
     fn fence(&self) -> &Fence;
 

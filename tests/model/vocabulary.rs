@@ -67,11 +67,12 @@ fn delivery(phase: Phase) -> Delivery {
 fn state(phase: Phase) -> State {
     match phase {
         Phase::InFlight => State::InFlight,
-        Phase::Accepted => State::Accepted { reply: None, looked: 0 },
+        Phase::Accepted => State::Accepted { reply: None, looked: 0, absent: 0, after: None },
         Phase::InDoubt { closed } => State::InDoubt {
             why: Doubt::Unknown(UnknownReason::TimedOut),
             closed: closed.then_some(Ago::NOW),
             looked: 0,
+            absent: 0,
         },
         Phase::Settled { applied, by, delivered: _ } => State::Settled(Settlement {
             by: match by {

@@ -313,6 +313,10 @@ impl Pages {
                 ("released: not applied", "the provider said no", fine)
             }
             Release::Operator => ("released: an operator", "an operator reopened it", true),
+            Release::Absent => {
+                let fine = send.as_ref().is_some_and(|send| send.payment.is_none());
+                ("released: absent", "it was absent for long and often enough", fine)
+            }
         };
         claim.not_applied = Some(promise);
         claim.reopened |= why == Release::Operator;

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Outside, span, under};
+use super::{Outside, absent, span, under};
 use crate::config::problems::Problems;
 use crate::config::raw;
 use crate::config::secrets;
-use crate::protocol::outcome::AbsentPolicy;
 use crate::proxy::route::PathPattern;
 use crate::upstream::lookup::LookUp;
 use crate::upstream::lookup::spec::{
@@ -29,7 +28,7 @@ pub(super) fn check(
         None => Some(None),
     };
     let raw::LookUpMethod::Get = raw.request.method;
-    let raw::Then::Hold = raw.absent.then;
+    let absent = absent::check(&under(at, "absent"), &raw.absent, problems);
     let spec = Spec {
         path: raw.request.path.clone(),
         query: pairs(&raw.request.query),
@@ -41,13 +40,13 @@ pub(super) fn check(
         succeeded: succeeded(&raw.reply),
         failed: Some(failed(&raw.reply)),
         absent_statuses: raw.absent.statuses.clone(),
-        absent: AbsentPolicy::Hold,
+        absent: absent.clone().unwrap_or_default(),
         timeout: timeout?,
         body_max: BODY_MAX,
     };
     let names: Vec<_> = path?.names().collect();
     match LookUp::compile(spec, &names) {
-        Ok(lookup) => Some(Arc::new(lookup)),
+        Ok(lookup) => absent.map(|_| Arc::new(lookup)),
         Err(found) => {
             for problem in found {
                 problems.fault(&under(at, &place(&problem.at)), problem.message);

@@ -14,6 +14,7 @@ use super::secrets::{self, Keep, Outside, Secrets};
 use super::text::{SecretText, SpanText};
 use crate::proxy::route::Table;
 
+mod absent;
 mod lookup;
 mod routes;
 mod upstreams;

@@ -13,7 +13,7 @@ use crate::config::problems::{Problems, meant};
 use crate::config::raw;
 use crate::protocol::fingerprint::{FingerprintRules, Ignore};
 use crate::protocol::key::{KeySource, ScopeRule};
-use crate::protocol::outcome::{Meaning, OutcomeTable, Rule, StatusMatch};
+use crate::protocol::outcome::{BodyMatch, HeaderMatch, Meaning, OutcomeTable, Rule, StatusMatch};
 use crate::proxy::route::{
     Duplicates, Limits, Missing, Mode, OnStoreFailure, PathPattern, Policy, Route, Table, is_safe,
 };
@@ -297,8 +297,6 @@ fn limits(at: &str, raw: &raw::Limits, problems: &mut Problems) -> Option<Limits
 fn outcomes(at: &str, raw: &raw::Route, problems: &mut Problems) -> Option<OutcomeTable> {
     let follows = raw.lookup.is_some();
     let rules = each(&under(at, "outcomes"), &raw.outcomes, problems, |at, raw, problems| {
-        let expected = "expected a status like 429, or a class like 5xx";
-        let status = problems.note(&under(at, "status"), statuses(&raw.status).ok_or(expected))?;
         let is = match raw.is {
             raw::Meaning::Final => Meaning::Final,
             raw::Meaning::NotApplied => Meaning::NotApplied,
@@ -308,9 +306,39 @@ fn outcomes(at: &str, raw: &raw::Route, problems: &mut Problems) -> Option<Outco
         if is == Meaning::Accepted && !follows {
             problems.warn(at, "without a look-up, what was accepted waits for an operator");
         }
-        Some(Rule { status, is })
+        if raw.status.is_none() && raw.header.is_none() && raw.body.is_none() {
+            problems.fault(at, "says nothing of the answer; give status, header or body");
+        }
+        let expected = "expected a status like 429, or a class like 5xx";
+        let status = optional(raw.status.as_ref(), |raw| {
+            problems.note(&under(at, "status"), statuses(raw).ok_or(expected))
+        });
+        let header = optional(raw.header.as_ref(), |raw| {
+            let at = under(at, "header");
+            let name = header(&under(&at, "name"), &raw.name, problems);
+            let values = values(&at, &raw.values, problems);
+            Some(HeaderMatch { name: name?.as_str().to_owned(), values: values? })
+        });
+        let body = optional(raw.body.as_ref(), |raw| {
+            let at = under(at, "body");
+            let json = pointer(&under(&at, "json"), &raw.json, problems);
+            let values = values(&at, &raw.values, problems);
+            Some(BodyMatch { json: json?.parse().ok()?, values: values? })
+        });
+        Some(Rule { status: status?, header: header?, body: body?, is })
     });
     Some(OutcomeTable::new(rules?, follows))
+}
+
+/// Checks what need not be there.
+fn optional<R, T>(raw: Option<R>, check: impl FnOnce(R) -> Option<T>) -> Option<Option<T>> {
+    raw.map_or(Some(None), |raw| check(raw).map(Some))
+}
+
+/// The values that a condition is about.
+fn values(at: &str, raw: &[String], problems: &mut Problems) -> Option<Vec<String>> {
+    let expected = "no value is named: nothing could ever fit";
+    problems.note(&under(at, "values"), (!raw.is_empty()).then(|| raw.to_vec()).ok_or(expected))
 }
 
 fn statuses(raw: &raw::Statuses) -> Option<StatusMatch> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::SecretSource;
+use super::{Absent, SecretSource};
 use crate::config::text::SpanText;
 
 /// How the provider is asked what became of an operation.
@@ -159,28 +159,4 @@ pub enum ReplyBody {
     Item,
     /// A template of a JSON document, which may use `item`.
     Template(String),
-}
-
-/// What it means that the operation is not there.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Absent {
-    /// Statuses that say so.
-    pub statuses: Vec<u16>,
-    /// What follows.
-    pub then: Then,
-}
-
-impl Default for Absent {
-    fn default() -> Self {
-        Self { statuses: vec![404], then: Then::Hold }
-    }
-}
-
-/// What follows from an operation that is not there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Then {
-    /// It stays in doubt, and is looked up again.
-    Hold,
 }

@@ -12,9 +12,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::text::{SecretText, SizeText, SpanText};
 
+mod absent;
 mod lookup;
 mod route;
 
+pub use absent::*;
 pub use lookup::*;
 pub use route::*;
 

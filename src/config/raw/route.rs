@@ -248,14 +248,41 @@ impl Default for Limits {
     }
 }
 
-/// What answers of some status mean.
+/// What answers mean that meet all of these conditions; there must be one at least.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Outcome {
     /// Which status, like 429, or which class, like 5xx.
-    pub status: Statuses,
-    /// What it means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Statuses>,
+    /// A header that must be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<OutcomeHeader>,
+    /// A field that a JSON body must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<OutcomeBody>,
+    /// What the answer means.
     pub is: Meaning,
+}
+
+/// A header that must be there with one of these values.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutcomeHeader {
+    /// Its name.
+    pub name: String,
+    /// The values that are meant, to the letter.
+    pub values: Vec<String>,
+}
+
+/// A field of a JSON body that must have one of these values.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutcomeBody {
+    /// A pointer to it, like /error/code.
+    pub json: String,
+    /// The values that are meant, as text: "704" is the number 704 and the string too.
+    pub values: Vec<String>,
 }
 
 /// A status or a class of them.

@@ -48,7 +48,13 @@ fn doubt() -> impl Strategy<Value = Doubt> {
 }
 
 fn release() -> impl Strategy<Value = Release> {
-    select(vec![Release::NotSent, Release::TakenBack, Release::NotApplied, Release::Operator])
+    select(vec![
+        Release::NotSent,
+        Release::TakenBack,
+        Release::NotApplied,
+        Release::Operator,
+        Release::Absent,
+    ])
 }
 
 fn settled_by() -> impl Strategy<Value = SettledBy> {
@@ -59,10 +65,12 @@ fn state() -> impl Strategy<Value = State> {
     let settlement = (settled_by(), any::<u16>(), option::of(sealed()));
     prop_oneof![
         Just(State::InFlight),
-        (option::of(sealed()), any::<u32>())
-            .prop_map(|(reply, looked)| State::Accepted { reply, looked }),
-        (doubt(), option::of(ago()), any::<u32>())
-            .prop_map(|(why, closed, looked)| State::InDoubt { why, closed, looked }),
+        (option::of(sealed()), any::<u32>(), any::<u32>(), option::of(duration())).prop_map(
+            |(reply, looked, absent, after)| State::Accepted { reply, looked, absent, after }
+        ),
+        (doubt(), option::of(ago()), any::<u32>(), any::<u32>()).prop_map(
+            |(why, closed, looked, absent)| State::InDoubt { why, closed, looked, absent }
+        ),
         settlement.prop_map(|(by, status, reply)| State::Settled(Settlement { by, status, reply })),
         (release(), option::of(sealed())).prop_map(|(why, reply)| State::Released { why, reply }),
     ]
@@ -70,7 +78,12 @@ fn state() -> impl Strategy<Value = State> {
 
 fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
-        select(vec![Happening::Claimed, Happening::FirstByte, Happening::Accepted]),
+        select(vec![
+            Happening::Claimed,
+            Happening::FirstByte,
+            Happening::Accepted,
+            Happening::Resent,
+        ]),
         (any::<u16>(), any::<Option<String>>())
             .prop_map(|(status, request_id)| Happening::Answered { status, request_id }),
         doubt().prop_map(Happening::Doubted),

@@ -266,6 +266,11 @@ impl Store for EmbeddedStore {
         self.ask(Purpose::Record, move |group| group.amend(from.as_ref(), &to)).await
     }
 
+    fn is_exclusive(&self) -> bool {
+        // The folder's lock sees to it.
+        true
+    }
+
     fn fence(&self) -> &Fence {
         &self.fence
     }
