@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 /// How deep a document may be nested.
 pub const DEPTH_MAX: usize = 128;
@@ -179,6 +180,12 @@ fn index(token: &str) -> Option<usize> {
 }
 
 impl Node<'_> {
+    /// Where its bytes are in the document that it was read from.
+    pub fn range_in(&self, document: &[u8]) -> Range<usize> {
+        let start = self.raw.as_ptr().addr() - document.as_ptr().addr();
+        start..start + self.raw.len()
+    }
+
     /// Whether any object in it has a name twice.
     pub fn repeats_a_name(&self) -> bool {
         match &self.value {

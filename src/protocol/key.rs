@@ -106,6 +106,12 @@ impl RequestView<'_> {
     pub fn is_form(&self) -> bool {
         self.media_type().is_some_and(|essence| essence == "application/x-www-form-urlencoded")
     }
+
+    /// Whether its body is said to be JSON.
+    pub fn is_json(&self) -> bool {
+        let is_json = |essence: &str| essence == "application/json" || essence.ends_with("+json");
+        self.media_type().is_some_and(|essence| is_json(&essence))
+    }
 }
 
 /// A place where an idempotency key may stand.

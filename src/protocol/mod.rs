@@ -3,7 +3,8 @@
 //! Read in this order: [`id`] (names), [`key`] and [`fingerprint`] (who is this?), [`record`] (what
 //! is remembered), [`claim`] (what may be done about it), [`attempt`] (the owner's states as
 //! types), [`outcome`] (what an answer or a look-up proves), [`invariants`] (what must hold). Beside
-//! them [`json`] and [`form`] read bodies without losing anything.
+//! them [`json`] and [`form`] read bodies without losing anything, and [`reference`] puts a value
+//! into them.
 //! The module imports nothing of ours; `tests/tidy.rs` sees to that.
 
 pub mod attempt;
@@ -16,6 +17,7 @@ pub mod json;
 pub mod key;
 pub mod outcome;
 pub mod record;
+pub mod reference;
 pub mod seal;
 
 #[cfg(test)]
