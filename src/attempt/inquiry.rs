@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crate::ledger::Ledger;
 use crate::protocol::attempt::Held;
 use crate::protocol::outcome::{AbsentPolicy, Finding};
+use crate::protocol::reference::drawn;
 use crate::upstream::Upstream;
-use crate::upstream::lookup::{Inputs, LookUp, Subject};
+use crate::upstream::lookup::{Inputs, LookUp, Subject, draw_reference};
 
 /// Seconds since 1970 by the wall clock, for look-ups that filter by date. Nothing is decided by it.
 pub type WallClock = fn() -> u64;
@@ -60,12 +61,14 @@ impl Inquiry {
 
     fn subject(&self, ledger: &Ledger, held: &Held) -> Result<Subject, String> {
         let sealed = ledger.inputs(held).map_err(|error| error.to_string())?;
-        let inputs: Inputs = match sealed {
+        let mut inputs: Inputs = match sealed {
             Some(text) => {
                 serde_json::from_slice(&text).map_err(|_| "damaged look-up values".to_owned())?
             }
             None => return Err("claimed when the route had no look-up".to_owned()),
         };
+        let index = &ledger.secrets().index;
+        draw_reference(&mut inputs, |length| drawn(index, held.key, length));
         Ok(Subject { inputs, claimed: held.record.claimed.age(), now_unix: (self.wall)() })
     }
 }

@@ -13,6 +13,7 @@ use crate::cli::{print, refuse};
 use crate::config::{self, Config};
 use crate::protocol::fingerprint::Ignore;
 use crate::protocol::key::{KeySource, RequestView, ScopeRule, find_key};
+use crate::protocol::reference::{Place, ReferenceRule, Slot};
 use crate::proxy::route::{Duplicates, Missing, Mode, OnStoreFailure, Policy, Route, Routed};
 
 /// Which request, under which config.
@@ -117,6 +118,9 @@ fn guarded(text: &mut String, route: &Route, request: &RequestView<'_>) {
     line(text, "scope", &scope(&policy.scope, &route.upstream, request));
     line(text, "fingerprint", &fingerprint(policy));
     line(text, "duplicates", &duplicates(policy));
+    if let Some(rule) = &policy.reference {
+        line(text, "reference", &reference(rule, request));
+    }
     line(text, "look-up", &look_up(policy));
     line(text, "kept", &kept(policy));
     if policy.on_store_failure == OnStoreFailure::Pass {
@@ -223,6 +227,18 @@ fn duplicates(policy: &Policy) -> String {
     }
 }
 
+fn reference(rule: &ReferenceRule, request: &RequestView<'_>) -> String {
+    let place = match &rule.into {
+        Place::Form(name) => place(&KeySource::Form(name.clone())),
+        Place::Json(pointer) => place(&KeySource::Json(pointer.to_string())),
+    };
+    match rule.slot(request) {
+        Slot::Open(gap) => format!("{} characters, put into {place}", gap.length()),
+        Slot::Given(text) => format!("the caller's own, {} bytes, from {place}", text.len()),
+        Slot::Closed(why) => format!("none in {place}: the request is left alone, since {why}"),
+    }
+}
+
 fn look_up(policy: &Policy) -> String {
     match &policy.lookup {
         None => "none: an unknown outcome waits for an operator".to_owned(),
@@ -307,6 +323,23 @@ mod tests {
         assert!(key("reject").contains("none in header idempotency-key; refused with 400"));
         assert!(key("pass").contains("goes through unguarded"));
         assert!(key("fingerprint").contains("its content identifies it\n"));
+    }
+
+    #[test]
+    fn it_is_told_where_a_reference_goes_or_why_not() {
+        let reference = |body: &str| {
+            let route = "{ match: { path: /** }, reference: { into: { json: /m/r } } }";
+            explained(
+                route,
+                &["POST", "/x", "-H", "Content-Type: application/json", "--body", body],
+            )
+        };
+        assert!(reference("{}").contains("40 characters, put into /m/r of the JSON body\n"));
+        let own = reference("{\"m\":{\"r\":\"canary\"}}");
+        assert!(own.contains("the caller's own, 6 bytes, from /m/r") && !own.contains("canary"));
+        assert!(reference("{\"m\":[]}").contains(
+            "none in /m/r of the JSON body: the request is left alone, since something else stands"
+        ));
     }
 
     #[test]

@@ -157,6 +157,35 @@ fn two_routes_never_share_a_name() {
 }
 
 #[test]
+fn a_reference_has_one_place_and_a_length_that_a_provider_can_take() {
+    let faults = |route: &str| {
+        let text = format!("routes: [{{ match: {{ path: /a }}, {route} }}]");
+        let checked = check(&format!("upstreams: {{ a: {{ url: 'http://a' }} }}\n{text}"));
+        checked.err().map(|problems| problems.to_string()).unwrap_or_default()
+    };
+    let json = "reference: { into: { json: /m/r }, max: 16, unless: [X-Seal] }";
+    let look_up = "lookup: { request: { path: '/a/{{ reference }}' } }";
+    assert_eq!(faults(json), "");
+    assert_eq!(faults(&format!("{json}, {look_up}")), "");
+    for (route, told) in [
+        ("reference: { max: 20 }", "into"),
+        ("reference: { into: { json: /r, form: r } }", "exactly one of json and form"),
+        ("reference: { into: { json: r } }", "a JSON pointer"),
+        ("reference: { into: { form: '' } }", "expected a name"),
+        ("reference: { into: { form: r }, max: 15 }", "must be 16 to 64"),
+        ("reference: { into: { form: r }, max: 65 }", "must be 16 to 64"),
+        ("reference: { into: { form: r }, unless: ['a b'] }", "the name of a header"),
+        ("reference: { into: { form: k } }, key: { sources: [{ form: k }] }", "the same place"),
+        (look_up, "names `reference`, which this route does not have"),
+    ] {
+        let faults = faults(route);
+        assert!(faults.contains(told) && faults.lines().count() == 1, "{route}: {faults}");
+    }
+    let deep = format!("reference: {{ into: {{ json: {} }} }}", "/a".repeat(17));
+    assert!(faults(&deep).contains("more than 16 steps"));
+}
+
+#[test]
 fn the_key_rules_change_with_what_names_a_request_and_with_nothing_else() {
     let digest = |route: &str| {
         routes(&format!("routes: [{{ match: {{ path: '/v1/{{id}}' }}{route} }}]"))
@@ -170,6 +199,7 @@ fn the_key_rules_change_with_what_names_a_request_and_with_nothing_else() {
         ", scope: [x-api-key, Authorization]",
         ", upstream: a, key: { window: 1m }",
         ", lookup: { request: { path: /a } }",
+        ", reference: { into: { form: r } }",
     ] {
         assert_eq!(digest(same), plain, "{same}");
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Ledger, PART_REPLY, ReadError};
+use super::{Found, Ledger, PART_REPLY, ReadError};
 use crate::protocol::attempt::Held;
 use crate::protocol::id::{OperationId, RecordKey};
 use crate::protocol::outcome::UnknownReason;
@@ -150,6 +150,17 @@ impl InDoubt {
 }
 
 impl View {
+    /// Its state, as records name it.
+    pub const fn state(&self) -> &'static str {
+        match self {
+            Self::InFlight(_) => "in-flight",
+            Self::Settled(_) => "settled",
+            Self::Released(_) => "released",
+            Self::Accepted(_) => "accepted",
+            Self::InDoubt(_) => "in-doubt",
+        }
+    }
+
     /// The operation's public name.
     pub const fn operation(&self) -> OperationId {
         match self {
@@ -216,7 +227,28 @@ impl Ledger {
     }
 }
 
+/// Over how many pointers a name may lead to its record.
+const POINTERS_MAX: usize = 4;
+
 impl Ledger {
+    /// Reads the record that a name leads to: its own, or that of the pointer which is there.
+    /// `None`: there is none, or its pointers lead nowhere.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn find(&self, name: RecordKey) -> Result<Option<Held>, ReadError> {
+        let mut key = name;
+        for _ in 0..=POINTERS_MAX {
+            let asked = self.now();
+            let Some(stored) = self.store().load(key).await? else { return Ok(None) };
+            match self.hold(key, &stored, asked)? {
+                Found::Record(held) => return Ok(Some(held)),
+                Found::Pointer(_, pointer) => key = pointer.to,
+            }
+        }
+        Ok(None)
+    }
+
     /// What is known of one claim. `None`: it is not in the store (any more).
     ///
     /// # Errors

@@ -20,8 +20,9 @@ use crate::attempt::{Flight, Plan, Seat, Stage};
 use crate::ledger::{Ask, ClaimError, ReadError, Verdict, View};
 use crate::protocol::attempt::Claimed;
 use crate::protocol::fingerprint::Matched;
-use crate::protocol::id::OperationId;
+use crate::protocol::id::{OperationId, RecordKey};
 use crate::protocol::record::{Identity, Release, Terms};
+use crate::protocol::reference::{Gap, drawn};
 use crate::server::{Caller, Delivered, Receipt};
 use crate::store::{Refusal, StoreError};
 
@@ -267,6 +268,12 @@ impl Proxy {
             self.attempts.take_back(claimed.forgo(), Release::TakenBack);
             return Standing::Refused(Slug::Draining, None);
         }
+        // Only here, where it is sent for certain: everything else that is done with a request goes
+        // by the bytes that its caller sent.
+        let request = match &identified.gap {
+            Some(gap) => self.refer(gap, claimed.held().key, request),
+            None => request,
+        };
         let policy = &*lane.route.policy;
         let plan = Plan {
             upstream: Arc::clone(&lane.upstream),
@@ -279,6 +286,12 @@ impl Proxy {
             asked: identified.key,
         };
         Standing::Owner(Seat::take(self.attempts.begin(claimed, plan, request)))
+    }
+
+    /// Puts the operation's reference into its request.
+    fn refer(&self, gap: &Gap, key: RecordKey, request: Request<Bytes>) -> Request<Bytes> {
+        let reference = drawn(&self.ledger().secrets().index, key, gap.length());
+        request.map(|body| gap.fill(&body, &reference))
     }
 
     /// What is known without the store: an attempt of this process, at work or with an answer that

@@ -116,6 +116,42 @@ pub async fn wait(
     }
 }
 
+/// What is known now, for those who wait no longer.
+pub fn known(flight: &Flight) -> Waited {
+    match flight.stage() {
+        Stage::Flying | Stage::Streaming => Waited::NotYet,
+        Stage::Known { view, unproven, .. } => Waited::Told(view, unproven),
+    }
+}
+
+/// Waits until another state than this is known to be on record.
+///
+/// # Cancel safety
+/// Dropping the future abandons the wait and nothing else.
+pub async fn until_other(flight: &Flight, ledger: &Ledger, was: &str) {
+    let mut stages = flight.watch();
+    let mut poll_at = Instant::now() + POLL;
+    loop {
+        let is_other = match &*stages.borrow_and_update() {
+            Stage::Flying | Stage::Streaming => false,
+            // Its record does not say so yet.
+            Stage::Known { view: View::Settled(settled), .. } if !settled.recorded() => false,
+            Stage::Known { view, .. } => view.state() != was,
+        };
+        if is_other {
+            return;
+        }
+        tokio::select! {
+            biased;
+            // It changes for as long as the flight is there, and we hold that.
+            _ = stages.changed() => {}
+            () = poll(flight, ledger, poll_at), if !flight.is_owned() => {
+                poll_at = Instant::now() + POLL;
+            }
+        }
+    }
+}
+
 /// Asks the store, unless somebody else who waits here is doing so. A store that is slow to answer
 /// holds up nobody: whoever has something better to do drops this.
 async fn poll(flight: &Flight, ledger: &Ledger, at: Instant) {

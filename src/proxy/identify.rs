@@ -5,14 +5,15 @@ use http::request::Parts;
 use http_body_util::BodyExt as _;
 
 use super::problem::{Problem, Slug};
-use super::route::{Missing, Policy, Route};
+use super::route::{Missing, Route};
 use crate::ledger::Secrets;
 use crate::protocol::fingerprint::{Fingerprints, canonical_digest};
 use crate::protocol::id::RecordKey;
 use crate::protocol::key::{IdempotencyKey, RequestView, content_key, find_key, record_key};
 use crate::protocol::record::Identity;
+use crate::protocol::reference::{Gap, Slot};
 use crate::server::{Body, BodyError};
-use crate::upstream::lookup::Known;
+use crate::upstream::lookup::{Known, draw_reference_later};
 
 /// A request whose operation has a name.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Identified {
     pub fingerprints: Fingerprints,
     /// The values that look-ups will need, as they are sealed.
     pub inputs: Option<Vec<u8>>,
+    /// Where its reference belongs, if it is to get one.
+    pub gap: Option<Gap>,
 }
 
 /// Why a request has no operation.
@@ -93,7 +96,8 @@ pub fn identify(
     let (key, place) = found.unzip();
     let canonical = canonical_digest(&policy.fingerprint, place, &view);
     let fingerprints = Fingerprints::new(&secrets.fingerprints, &canonical);
-    let inputs = inputs(route, policy, &view, key.as_ref());
+    let slot = policy.reference.as_ref().map(|rule| rule.slot(&view));
+    let inputs = inputs(route, &view, key.as_ref(), slot.as_ref());
     let (key, identity) = match (&key, policy.missing) {
         (Some(key), _) => (record_key(&secrets.index, &scope, key), Identity::Key),
         (None, Missing::Fingerprint { .. }) => {
@@ -105,21 +109,36 @@ pub fn identify(
         }
         (None, Missing::Pass) => return Err(Unidentified::Keyless),
     };
-    Ok(Identified { key, identity, fingerprints, inputs })
+    let gap = match slot {
+        Some(Slot::Open(gap)) => Some(gap),
+        Some(Slot::Given(_) | Slot::Closed(_)) | None => None,
+    };
+    Ok(Identified { key, identity, fingerprints, inputs, gap })
 }
 
 /// Takes the values that the route's look-up names. A request without one of them is sent all the
 /// same; if its outcome is lost, a person must settle it.
 fn inputs(
     route: &Route,
-    policy: &Policy,
     view: &RequestView<'_>,
     key: Option<&IdempotencyKey>,
+    slot: Option<&Slot>,
 ) -> Option<Vec<u8>> {
-    let lookup = policy.lookup.as_ref()?;
+    let lookup = route.policy.lookup.as_ref()?;
     let captures = route.path.captures(view.path).collect();
-    match lookup.inputs(view, &Known { key, reference: None, captures }) {
-        Ok(inputs) => serde_json::to_vec(&inputs).ok(),
+    let reference = match slot {
+        Some(Slot::Given(text)) => Some(text.as_str()),
+        // Drawn from the record's key, which a request without a key does not know before the claim.
+        Some(Slot::Open(_)) => Some(""),
+        Some(Slot::Closed(_)) | None => None,
+    };
+    match lookup.inputs(view, &Known { key, reference, captures }) {
+        Ok(mut inputs) => {
+            if let Some(Slot::Open(gap)) = slot {
+                draw_reference_later(&mut inputs, gap.length());
+            }
+            serde_json::to_vec(&inputs).ok()
+        }
         Err(missing) => {
             tracing::warn!(route = route.name, missing, "this request could not be looked up");
             None

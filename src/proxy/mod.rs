@@ -12,8 +12,8 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, StreamBody};
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
 
 use crate::attempt::{Attempts, Inquiry, Seat, Stage};
 use crate::ledger::Ledger;
@@ -23,10 +23,12 @@ use crate::task::Tasks;
 use crate::upstream::{StreamingBody, Upstream};
 
 mod account;
+pub mod asking;
 pub mod claim;
 pub mod door;
 pub mod follow;
 pub mod identify;
+pub mod prefer;
 pub mod problem;
 pub mod respond;
 pub mod route;
@@ -37,8 +39,9 @@ use account::Account;
 use claim::Standing;
 use follow::{LookedUp, Patience, Waited};
 use identify::{ReadBody, Unidentified};
+use prefer::{Arrival, Wishes};
 use problem::Slug;
-use respond::{Answer, Body, Role, Wishes};
+use respond::{Answer, Body, Role};
 use route::{Duplicates, Mode, Route, Routed, Table};
 
 /// How many guarded requests may be under way here, whatever their route.
@@ -54,6 +57,14 @@ pub struct Lane {
     /// How its operations are looked up.
     pub inquiry: Option<Inquiry>,
     waiters: Semaphore,
+    askers: Semaphore,
+}
+
+impl Lane {
+    /// A place for somebody who waits for another state; those who do take none from duplicates.
+    fn asker(&self) -> Option<SemaphorePermit<'_>> {
+        self.askers.try_acquire().ok()
+    }
 }
 
 /// The data port's service.
@@ -117,6 +128,7 @@ impl Proxy {
                 upstream: Arc::clone(upstream),
                 inquiry,
                 waiters: Semaphore::new(route.policy.limits.waiters.get()),
+                askers: Semaphore::new(route.policy.limits.waiters.get()),
             };
             lanes.insert(route.name.clone(), lane);
         }
@@ -147,7 +159,7 @@ impl Proxy {
         }
         let path = head.uri.path();
         if self.well_known == WellKnown::Served && path.starts_with(status::PREFIX) {
-            return status::answer(self.ledger(), &self.table, &head).await;
+            return self.tell_about(&head).await;
         }
         let caller = head.extensions.remove::<Caller>();
         match routed {
@@ -216,12 +228,17 @@ impl Proxy {
         };
         let witness = claim::Witness::new(&identified, arrived);
         let receipt = witness.receipt(caller, &self);
-        let wishes = Wishes::of(&head.headers);
+        let wishes = match route.mode {
+            Mode::Enforce => Wishes::of(&head.headers),
+            // Who only watches neither hurries nor answers for anybody.
+            Mode::Observe | Mode::Off => Wishes::default(),
+        };
+        let arrival = Arrival { at: arrived, wishes };
         let spare = (route.mode == Mode::Observe).then(|| (clone_head(&head), body.clone()));
         let request = Request::from_parts(head, body);
         let standing = self.claim(lane, identified, request, &witness).await;
         let response = match (standing, spare) {
-            (Standing::Owner(seat), _) => self.wait_as_owner(lane, seat).await,
+            (Standing::Owner(seat), _) => self.wait_as_owner(lane, seat, arrival).await,
             (Standing::Unguarded(request), _) => {
                 let (head, body) = request.into_parts();
                 self.unguarded(lane, head, body).await
@@ -233,19 +250,19 @@ impl Proxy {
                     .inc();
                 self.unguarded(lane, head, body).await
             }
-            (other, None) => self.tell(lane, other, arrived).await,
+            (other, None) => self.tell(lane, other, arrival).await,
         };
-        claim::attach(receipt, respond::as_preferred(wishes, response))
+        claim::attach(receipt, respond::as_preferred(&arrival, response))
     }
 
     /// Tells a caller whose request was not the one.
-    async fn tell(&self, lane: &Lane, standing: Standing, arrived: Instant) -> Response<Body> {
+    async fn tell(&self, lane: &Lane, standing: Standing, arrival: Arrival) -> Response<Body> {
         let route = &lane.route;
         if standing.is_known() {
             self.metrics.prevented.with_label_values(&[route.name.as_str(), standing.name()]).inc();
         }
         match standing {
-            Standing::Owner(seat) => self.wait_as_owner(lane, seat).await,
+            Standing::Owner(seat) => self.wait_as_owner(lane, seat, arrival).await,
             Standing::Unguarded(_) => respond::refused(Slug::Internal, None),
             Standing::Refused(slug, detail) => respond::refused(slug, detail),
             Standing::Mismatch(operation) => respond::mismatch(operation),
@@ -265,20 +282,20 @@ impl Proxy {
                     return respond::refused(Slug::Overloaded, None);
                 };
                 let _waiting = During::begin(&self.metrics.waiters);
-                let patience = Patience::Duplicate { until: arrived + route.policy.max_wait };
-                let waited = self.wait(lane, &flight, patience).await;
+                let patience = Patience::Duplicate { until: arrival.at + route.policy.max_wait };
+                let waited = self.wait(lane, &flight, patience, arrival.cut()).await;
                 told(waited, &flight, Role::Follower)
             }
         }
     }
 
-    async fn wait_as_owner(&self, lane: &Lane, seat: Seat) -> Response<Body> {
+    async fn wait_as_owner(&self, lane: &Lane, seat: Seat, arrival: Arrival) -> Response<Body> {
         let policy = &lane.route.policy;
         let max_wait = policy.max_wait;
         // Even if the attempt's end is never heard of, its lease has been over for long by then.
         let until = Instant::now() + policy.upstream_timeout + policy.lease + max_wait;
         let patience = Patience::Owner { until, max_wait };
-        let waited = self.wait(lane, seat.flight(), patience).await;
+        let waited = self.wait(lane, seat.flight(), patience, arrival.cut()).await;
         told(waited, seat.flight(), Role::Owner)
     }
 
@@ -287,11 +304,17 @@ impl Proxy {
         lane: &Lane,
         flight: &Arc<crate::attempt::Flight>,
         patience: Patience,
+        cut: Option<Instant>,
     ) -> Waited {
         let flights = self.attempts.flights();
         let looked_up =
             LookedUp { looked_up: lane.inquiry.is_some(), stopping: self.tasks.stopping() };
-        follow::wait(flight, flights, self.ledger(), patience, looked_up).await
+        let waiting = follow::wait(flight, flights, self.ledger(), patience, looked_up);
+        match cut {
+            // What is there by then is told, even if the wait was over before it began.
+            Some(cut) => timeout_at(cut, waiting).await.unwrap_or_else(|_| follow::known(flight)),
+            None => waiting.await,
+        }
     }
 
     /// Forwards a request whose body is in hand, without a guard, and says so.

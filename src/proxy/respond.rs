@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, LOCATION};
-use http::{HeaderMap, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 
+use super::prefer::Arrival;
 use super::problem::{Problem, Retry, Sent, Slug};
 use crate::attempt::{Chunk, Streamed};
 use crate::ledger::{Accepted, InDoubt, Released, Settled, View};
@@ -316,37 +317,24 @@ pub fn mark_answer(response: &mut Response<Body>, answer: Answer) {
     response.headers_mut().insert(SEMEL_ANSWER, HeaderValue::from_static(answer.as_str()));
 }
 
-/// Gives a caller that would rather not wait (`Prefer: respond-async`) what it asked for.
-pub fn as_preferred(wishes: Wishes, mut response: Response<Body>) -> Response<Body> {
-    if wishes == Wishes::Plain {
-        return response;
-    }
+/// Gives a caller that would rather not wait, or not for long, what it asked for.
+pub fn as_preferred(arrival: &Arrival, mut response: Response<Body>) -> Response<Body> {
     let Some(NotKnown(mut problem, operation)) = response.extensions_mut().remove() else {
         return response;
     };
-    problem.status = StatusCode::ACCEPTED;
-    let mut response = with_location(from_problem(&problem), operation);
-    response.headers_mut().insert(APPLIED, HeaderValue::from_static("respond-async"));
-    response
-}
-
-/// How a caller wants to hear that nothing is known yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wishes {
-    /// As 504.
-    Plain,
-    /// As 202, which it knows to follow.
-    Async,
-}
-
-impl Wishes {
-    /// Reads `Prefer` (RFC 7240).
-    pub fn of(headers: &HeaderMap) -> Self {
-        let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-        let mut wishes = values.flat_map(|value| value.split([',', ';']));
-        let is_async = wishes.any(|wish| wish.trim().eq_ignore_ascii_case("respond-async"));
-        if is_async { Self::Async } else { Self::Plain }
+    let mut response = if arrival.wishes.respond_async {
+        problem.status = StatusCode::ACCEPTED;
+        with_location(from_problem(&problem), operation)
+    } else {
+        response
+    };
+    let applied = arrival.applied().join(", ");
+    if !applied.is_empty()
+        && let Ok(applied) = HeaderValue::from_str(&applied)
+    {
+        response.headers_mut().insert(APPLIED, applied);
     }
+    response
 }
 
 /// Marks an answer that says "not known yet".

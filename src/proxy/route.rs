@@ -10,6 +10,7 @@ use http::Method;
 use crate::protocol::fingerprint::FingerprintRules;
 use crate::protocol::key::{KeySource, ScopeRule};
 use crate::protocol::outcome::OutcomeTable;
+use crate::protocol::reference::ReferenceRule;
 use crate::upstream::lookup::LookUp;
 
 /// What is done with requests of a route.
@@ -96,6 +97,8 @@ pub struct Policy {
     pub limits: Limits,
     /// What answers mean.
     pub outcomes: OutcomeTable,
+    /// What is put into requests, so that they are found again.
+    pub reference: Option<ReferenceRule>,
     /// How the provider is asked.
     pub lookup: Option<Arc<LookUp>>,
     /// What becomes of requests without a store.
@@ -298,6 +301,11 @@ impl Table {
     /// All routes, the fallback last.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.iter().chain(std::iter::once(&self.fallback))
+    }
+
+    /// The route for unsafe requests that no other matches.
+    pub const fn fallback(&self) -> &Arc<Route> {
+        &self.fallback
     }
 
     /// The route of that name, if it is still configured.

@@ -8,56 +8,55 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::problem::Slug;
+use super::Proxy;
+use super::asking::{self, Asked};
+use super::problem::{Problem, Slug};
 use super::respond::{self, Body};
-use super::route::{Duplicates, Missing, Mode, Route, Table};
-use crate::ledger::Ledger;
+use super::route::{Duplicates, Missing, Mode, Policy, Route, Table};
 use crate::protocol::attempt::Held;
-use crate::protocol::id::OperationId;
 use crate::protocol::key::{KeySource, ScopeRule};
 use crate::protocol::record::State;
+use crate::protocol::reference::Place;
 
 /// What is reserved on the data port.
 pub const PREFIX: &str = "/.well-known/semel/";
 
-/// Answers what is asked under [`PREFIX`].
-pub async fn answer(ledger: &Ledger, table: &Table, head: &Parts) -> Response<Body> {
-    if !matches!(head.method, Method::GET | Method::HEAD) {
-        let mut response = Response::new(respond::full(Bytes::new()));
-        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
-    }
-    let path = head.uri.path();
-    if path == "/.well-known/semel/contract" {
-        return as_json(&contract(table));
-    }
-    if let Some(id) = path.strip_prefix(respond::OPERATIONS) {
-        return operation(ledger, id).await;
-    }
-    respond::refused(
-        Slug::NotFound,
-        Some("under this prefix there are operations/{id} and contract".to_owned()),
-    )
-}
+/// Where callers ask by key.
+const BY_KEY: &str = "/.well-known/semel/operations";
 
-async fn operation(ledger: &Ledger, id: &str) -> Response<Body> {
-    let Ok(id) = id.parse::<OperationId>() else {
-        return respond::refused(Slug::NotFound, None);
-    };
-    match ledger.read(id.key).await {
-        Ok(Some(held)) if held.operation() == id => as_json(&describe(&held)),
-        Ok(Some(_) | None) => respond::refused(Slug::NotFound, None),
-        Err(error) => {
-            tracing::warn!(%error, "could not read an operation that was asked for");
-            let detail = "the state cannot be read now; ask again".to_owned();
-            respond::refused(Slug::StoreUnavailable, Some(detail))
+impl Proxy {
+    /// Answers what is asked under [`PREFIX`].
+    pub(super) async fn tell_about(&self, head: &Parts) -> Response<Body> {
+        if !matches!(head.method, Method::GET | Method::HEAD) {
+            let mut response = Response::new(respond::full(Bytes::new()));
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        let path = head.uri.path();
+        if path == "/.well-known/semel/contract" {
+            return as_json(&contract(&self.table));
+        }
+        let asked = if path == BY_KEY { self.asked_by_key(head) } else { by_id(path) };
+        match asked.and_then(|asked| Ok((asked, asking::wait(head)?))) {
+            Ok((asked, wait)) => self.tell_state(asked, wait).await,
+            Err(problem) => respond::from_problem(&problem),
         }
     }
 }
 
+fn by_id(path: &str) -> Result<Asked, Box<Problem>> {
+    let mut problem = Problem::new(Slug::NotFound);
+    let Some(id) = path.strip_prefix(respond::OPERATIONS) else {
+        problem.detail =
+            "under this prefix there are operations?path=…, operations/{id} and contract".into();
+        return Err(Box::new(problem));
+    };
+    id.parse().map(Asked::Operation).map_err(|_| Box::new(problem))
+}
+
 /// State and times, nothing of request or answer but the latter's status.
-fn describe(held: &Held) -> Value {
+pub(super) fn describe(held: &Held) -> Value {
     let record = &held.record;
     let (sent, retry) = match &record.state {
         State::InFlight | State::InDoubt { .. } => ("unknown", "same-key"),
@@ -94,6 +93,13 @@ fn contract(table: &Table) -> Value {
             "length": "1 to 255 bytes, no control characters",
             "quoted_and_bare_are_equal": true,
         },
+        "asking": {
+            "by_id": format!("GET {}{{id}}", respond::OPERATIONS),
+            "by_key": format!("GET {BY_KEY}?method={{method}}&path={{path}}"),
+            "by_key_with": "the request's credentials as headers, and its key as `ask_with` says",
+            "wait": format!("&wait=N: up to N seconds for another state, {} at most", asking::WAIT_MAX.as_secs()),
+        },
+        "preferences": ["respond-async", "wait"],
         "statuses": {
             "key-missing": 400,
             "key-invalid": 400,
@@ -138,6 +144,11 @@ fn terms(route: &Route) -> Value {
         "methods": route.methods.iter().map(Method::as_str).collect::<Vec<_>>(),
         "path": route.path.to_string(),
         "keys": sources,
+        "ask_with": ask_with(policy),
+        "reference": policy.reference.as_ref().map(|rule| match &rule.into {
+            Place::Form(name) => json!({ "form": name, "length": rule.length }),
+            Place::Json(pointer) => json!({ "json": pointer.to_string(), "length": rule.length }),
+        }),
         "scope": scope,
         "without_key": missing,
         "in_flight_duplicates": match policy.duplicates {
@@ -149,7 +160,19 @@ fn terms(route: &Route) -> Value {
     })
 }
 
-fn as_json(value: &Value) -> Response<Body> {
+/// Where whoever asks by key gives it: for each place where requests have one, in their order.
+fn ask_with(policy: &Policy) -> Vec<Value> {
+    let place = |source: &KeySource| match source {
+        KeySource::Header(name) => json!({ "header": name.as_str() }),
+        KeySource::Json(_) | KeySource::Form(_) | KeySource::Query(_) => json!({ "query": "key" }),
+    };
+    let mut places: Vec<_> = policy.sources.iter().map(place).collect();
+    places.dedup();
+    places
+}
+
+/// A document that is not to be kept.
+pub(super) fn as_json(value: &Value) -> Response<Body> {
     let mut response = Response::new(respond::full(value.to_string().into()));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

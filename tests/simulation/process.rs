@@ -145,6 +145,7 @@ pub(crate) fn route(name: &str, terms: &Terms) -> Arc<Route> {
             waiters: NonZeroUsize::new(terms.waiters).unwrap(),
         },
         outcomes: OutcomeTable::new(vec![], lookup.is_some()),
+        reference: None,
         lookup,
         on_store_failure: OnStoreFailure::Reject,
     };

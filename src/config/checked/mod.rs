@@ -16,6 +16,7 @@ use crate::proxy::route::Table;
 
 mod absent;
 mod lookup;
+mod reference;
 mod routes;
 mod upstreams;
 

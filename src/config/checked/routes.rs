@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::Method;
 use sha2::{Digest as _, Sha256};
 
-use super::{Outside, count, each, header, lookup, some_span, span, under};
+use super::{Outside, count, each, header, lookup, reference, some_span, span, under};
 use crate::config::problems::{Problems, meant};
 use crate::config::raw;
 use crate::protocol::fingerprint::{FingerprintRules, Ignore};
@@ -156,6 +156,12 @@ fn policy(
         None => Some(None),
     };
     let outcomes = outcomes(at, raw, problems);
+    let reference = raw.reference.as_ref().map(|raw| {
+        let sources = sources.as_deref().unwrap_or_default();
+        reference::check(&under(at, "reference"), raw, sources, problems)
+    });
+    let asked = lookup.as_ref().and_then(Option::as_deref);
+    reference::named_in_vain(&under(at, "lookup"), asked, reference.is_some(), problems);
     if lease.is_some_and(|lease| lease < LEASE_MIN) {
         problems.fault(&under(at, "lease"), "must be 1s at least");
     }
@@ -181,6 +187,10 @@ fn policy(
         remember: remember?,
         limits: limits?,
         outcomes: outcomes?,
+        reference: match reference {
+            Some(reference) => Some(reference?),
+            None => None,
+        },
         lookup: lookup?,
         on_store_failure: match raw.on_store_failure {
             raw::OnStoreFailure::Reject => OnStoreFailure::Reject,
@@ -219,14 +229,14 @@ fn source(at: &str, raw: &raw::KeySource, problems: &mut Problems) -> Option<Key
 }
 
 /// An RFC 6901 pointer to something in a body, not to the whole of it.
-fn pointer(place: &str, text: &str, problems: &mut Problems) -> Option<String> {
+pub(super) fn pointer(place: &str, text: &str, problems: &mut Problems) -> Option<String> {
     let escapes_fine = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
     let fine = text.starts_with('/') && escapes_fine;
     let expected = "expected a JSON pointer like /order/id";
     problems.note(place, fine.then(|| text.to_owned()).ok_or(expected))
 }
 
-fn field(place: &str, name: &str, problems: &mut Problems) -> Option<String> {
+pub(super) fn field(place: &str, name: &str, problems: &mut Problems) -> Option<String> {
     problems.note(place, (!name.is_empty()).then(|| name.to_owned()).ok_or("expected a name"))
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LookUp;
 use crate::config::text::{SizeText, SpanText};
+use crate::protocol::reference::SIGNING_HEADERS;
 
 /// What is done with which requests.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -49,6 +50,9 @@ pub struct Route {
     pub outcomes: Vec<Outcome>,
     /// What becomes of a request while the store cannot be reached.
     pub on_store_failure: OnStoreFailure,
+    /// A reference that is put into requests where the provider echoes it, so that a look-up finds
+    /// them by it. A caller's own value stays and is taken for it.
+    pub reference: Option<Reference>,
     /// How the provider is asked what became of an operation. Without it, operators must settle
     /// unknown outcomes.
     pub lookup: Option<LookUp>,
@@ -74,6 +78,7 @@ impl Default for Route {
             limits: Limits::default(),
             outcomes: Vec::new(),
             on_store_failure: OnStoreFailure::Reject,
+            reference: None,
             lookup: None,
         }
     }
@@ -131,6 +136,42 @@ impl Default for Key {
             window: SpanText::new("0s"),
         }
     }
+}
+
+/// A reference that is put into requests.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reference {
+    /// Where it belongs.
+    pub into: ReferencePlace,
+    /// How many characters it has: as many as the provider takes, 16 to 64.
+    #[serde(default = "reference_max")]
+    pub max: usize,
+    /// Requests with one of these headers are left alone: they sign the body.
+    #[serde(default = "signing_headers")]
+    pub unless: Vec<String>,
+}
+
+const fn reference_max() -> usize {
+    40
+}
+
+fn signing_headers() -> Vec<String> {
+    SIGNING_HEADERS.iter().map(|&name| name.to_owned()).collect()
+}
+
+/// A place in the body.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "one of { json: … }, { form: … }")]
+pub struct ReferencePlace {
+    /// A pointer into a JSON body, like /metadata/semel. Objects that are missing on the way are
+    /// made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub json: Option<String>,
+    /// A field of a form body, like `metadata[semel]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub form: Option<String>,
 }
 
 /// A place where an idempotency key may stand.

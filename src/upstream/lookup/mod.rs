@@ -27,6 +27,25 @@ mod template;
 /// The values that a route's templates name, by name: taken from the request at the claim.
 pub type Inputs = BTreeMap<String, String>;
 
+/// What the inputs say in place of a reference that is drawn from the record's key: its length. No
+/// template can have this name.
+const DRAWN: &str = "reference drawn";
+
+/// Leaves the reference, if the inputs have one, to be drawn from the record's key: while they are
+/// taken nobody knows it yet.
+pub fn draw_reference_later(inputs: &mut Inputs, length: usize) {
+    if inputs.remove(&Name::Reference.to_string()).is_some() {
+        inputs.insert(DRAWN.to_owned(), length.to_string());
+    }
+}
+
+/// Draws the reference that was left to be drawn.
+pub fn draw_reference(inputs: &mut Inputs, draw: impl FnOnce(usize) -> String) {
+    if let Some(length) = inputs.remove(DRAWN).and_then(|length| length.parse().ok()) {
+        inputs.insert(Name::Reference.to_string(), draw(length));
+    }
+}
+
 /// What is known of an operation when a look-up is rendered. Shows no values.
 #[derive(Clone)]
 pub struct Subject {
@@ -125,6 +144,11 @@ impl LookUp {
     /// What the answer says.
     pub fn read(&self, subject: &Subject, answer: &Response<Bytes>) -> Finding {
         self.reading.read(subject, answer)
+    }
+
+    /// Whether a template names the reference that the provider echoes.
+    pub fn names_the_reference(&self) -> bool {
+        self.names().any(|name| *name == Name::Reference)
     }
 
     fn names(&self) -> impl Iterator<Item = &Name> {
