@@ -7,6 +7,7 @@ use super::*;
 use crate::entropy::SeededEntropy;
 use crate::protocol::attempt::Claimed;
 use crate::protocol::fingerprint::Fingerprints;
+use crate::protocol::id::OperationId;
 use crate::protocol::key::Secret;
 use crate::protocol::outcome::UnknownReason;
 use crate::protocol::record::{Ago, Delivery, Doubt, Identity, Release, Reply, SettledBy, Terms};
@@ -70,6 +71,10 @@ impl World {
         let fingerprints = self.fingerprints(1);
         let ask = ask(POINTER, Identity::Content(POINTER), &fingerprints);
         self.ledger.claim_by_content(&ask).await.unwrap()
+    }
+
+    async fn found(&self, name: RecordKey) -> Option<OperationId> {
+        self.ledger.find(name).await.unwrap().map(|held| held.operation())
     }
 
     async fn state(&self) -> &'static str {
@@ -340,4 +345,15 @@ async fn who_finds_a_pointer_to_a_record_that_may_be_claimed_writes_it_anew() {
     assert_eq!(second.held().key, key);
     assert_ne!(world.faults.load(POINTER).await.unwrap().unwrap().token, before);
     drop(second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_leads_to_its_record_over_a_pointer_or_to_nothing() {
+    let world = World::new().await;
+    assert_eq!(world.found(POINTER).await, None);
+    let Verdict::Claimed(by_content) = world.by_content().await else { panic!("not claimed") };
+    let by_key = world.claimed().await;
+
+    assert_eq!(world.found(POINTER).await, Some(by_content.held().operation()));
+    assert_eq!(world.found(KEY).await, Some(by_key.held().operation()));
 }
