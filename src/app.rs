@@ -196,7 +196,7 @@ impl App {
             tasks.clone(),
             Arc::clone(&metrics),
         );
-        let (ports, inquiries) =
+        let (ports, inquiries, resends) =
             bind_ports(&config, &upstreams, &attempts, &tasks, &metrics).await?;
         let reconciler = Reconciler::new(
             Arc::clone(&ledger),
@@ -204,7 +204,8 @@ impl App {
             inquiries,
             Arc::clone(&metrics),
             tasks.clone(),
-        );
+        )
+        .with_resends(resends);
         let admin = Admin::new(
             Arc::clone(&ledger),
             flights,
@@ -289,6 +290,7 @@ fn upstreams(
 
 type Ports = Vec<(Server, Arc<Proxy>)>;
 type Inquiries = HashMap<String, crate::attempt::Inquiry>;
+type Resends = HashMap<String, Arc<crate::attempt::Resend>>;
 
 /// The main data port, and one for each upstream that has its own.
 async fn bind_ports(
@@ -297,14 +299,14 @@ async fn bind_ports(
     attempts: &Attempts,
     tasks: &Tasks,
     metrics: &Arc<Metrics>,
-) -> Result<(Ports, Inquiries), StartError> {
+) -> Result<(Ports, Inquiries, Resends), StartError> {
     let well_known = if config.well_known { WellKnown::Served } else { WellKnown::Forwarded };
     let own = config
         .upstreams
         .iter()
         .filter_map(|upstream| Some((upstream.listen?, config.routes.only(&upstream.name))));
     let tables = std::iter::once((config.listen, config.routes.clone())).chain(own);
-    let (mut ports, mut inquiries) = (Ports::new(), Inquiries::new());
+    let (mut ports, mut inquiries, mut resends) = <(Ports, Inquiries, Resends)>::default();
     for (listen, table) in tables {
         let proxy = Proxy::new(
             table,
@@ -316,10 +318,11 @@ async fn bind_ports(
             wall_clock as WallClock,
         )?;
         inquiries.extend(proxy.inquiries());
+        resends.extend(proxy.resends());
         let server = bind(server_settings(config, listen)).await?;
         ports.push((server, Arc::new(proxy)));
     }
-    Ok((ports, inquiries))
+    Ok((ports, inquiries, resends))
 }
 
 fn server_settings(config: &Config, listen: SocketAddr) -> Settings {

@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::attempt::{Flights, Inquiry};
+use crate::attempt::{Flights, Inquiry, Resend};
 use crate::ledger::{
     Change, Concluded, Found, Ledger, RELEASED_KEPT, ReadError, TAG_IN_DOUBT, View,
 };
@@ -22,10 +22,14 @@ use crate::protocol::attempt::Held;
 use crate::protocol::claim::{Decision, decide_same};
 use crate::protocol::id::{OperationId, RecordKey, Token};
 use crate::protocol::invariants;
-use crate::protocol::outcome::{Advice, interpret};
+use crate::protocol::outcome::{Advice, Finding, interpret};
 use crate::protocol::record::{Doubt, Happening, Pointer, Release, SettledBy, State};
 use crate::store::{Agenda, Listing, Swapped};
 use crate::task::Tasks;
+
+mod resending;
+
+use resending::Resent;
 
 /// How often the agenda is asked.
 const TICK: Duration = Duration::from_millis(200);
@@ -52,6 +56,7 @@ pub struct Reconciler {
     ledger: Arc<Ledger>,
     flights: Arc<Flights>,
     inquiries: HashMap<String, Inquiry>,
+    resends: HashMap<String, Arc<Resend>>,
     metrics: Arc<Metrics>,
     tasks: Tasks,
     look_ups: Arc<Semaphore>,
@@ -107,7 +112,14 @@ impl Reconciler {
         tasks: Tasks,
     ) -> Self {
         let look_ups = Arc::new(Semaphore::new(LOOK_UPS_MAX));
-        Self { ledger, flights, inquiries, metrics, tasks, look_ups, pace: Pace::default() }
+        let (resends, pace) = (HashMap::new(), Pace::default());
+        Self { ledger, flights, inquiries, resends, metrics, tasks, look_ups, pace }
+    }
+
+    /// The same, which also sends again what these routes allow.
+    #[must_use]
+    pub fn with_resends(self, resends: HashMap<String, Arc<Resend>>) -> Self {
+        Self { resends, ..self }
     }
 
     /// Runs until the process is to stop.
@@ -255,8 +267,13 @@ impl Reconciler {
                 let recent = held.record.timeline.iter().rev().any(|event| {
                     matches!(event.what, Happening::LookedUp(_)) && event.at.age() < WISHED_PAUSE
                 });
-                let waits =
-                    matches!(decide_same(&held.record), Decision::Doubt | Decision::Accepted);
+                let waits = match (decide_same(&held.record), &held.record.state) {
+                    // The provider said when it wants to be asked first.
+                    (_, State::Accepted { looked: 0, after: Some(after), .. }) => {
+                        held.record.entered.age() >= *after
+                    }
+                    (decision, _) => matches!(decision, Decision::Doubt | Decision::Accepted),
+                };
                 if waits
                     && !recent
                     && let Err(error) = self.look_up(held).await
@@ -270,17 +287,27 @@ impl Reconciler {
 
     /// Asks the provider, in a task of its own.
     async fn look_up(&self, mut held: Held) -> Result<Worked, ReadError> {
-        let Some(inquiry) = self.inquiries.get(&held.record.route).cloned() else {
-            self.ledger.put_off(&mut held, REVIEW).await?;
+        let inquiry = self.inquiries.get(&held.record.route).cloned();
+        let resend = self.resends.get(&held.record.route).cloned();
+        let resend = resend.filter(|resend| resending::is_due(&self.flights, resend, &held));
+        if inquiry.is_none() && resend.is_none() {
+            // A request that may be sent later is not worth more than a look now and then.
+            let pause = if self.flights.spares().get(held.operation()).is_some() {
+                held.record.terms.upstream_timeout.min(REVIEW)
+            } else {
+                REVIEW
+            };
+            self.ledger.put_off(&mut held, pause).await?;
             return Ok(Worked::Yes);
-        };
+        }
         let Ok(place) = Arc::clone(&self.look_ups).try_acquire_owned() else {
             // What waits for a place must not stand before owners that died.
             self.ledger.put_off(&mut held, BUSY_PAUSE).await?;
             return Ok(Worked::Yes);
         };
         // Others leave it alone for as long as this look-up can take.
-        let reserved = inquiry.lookup.timeout + Duration::from_secs(1);
+        let asking = inquiry.as_ref().map_or(Duration::ZERO, |inquiry| inquiry.lookup.timeout);
+        let reserved = asking + Duration::from_secs(1);
         if self.ledger.put_off(&mut held, reserved).await? != Swapped::Done {
             return Ok(Worked::Yes);
         }
@@ -288,7 +315,8 @@ impl Reconciler {
         let metrics = Arc::clone(&self.metrics);
         self.tasks.detach(async move {
             let _place = place;
-            inquire(&ledger, &flights, &metrics, &inquiry, held).await;
+            find_out(&ledger, &flights, &metrics, (inquiry.as_ref(), resend.as_deref()), held)
+                .await;
         });
         Ok(Worked::Yes)
     }
@@ -329,18 +357,44 @@ fn panicked() -> ReadError {
     ReadError::Unreadable("reconciling it panicked".to_owned())
 }
 
-/// Asks the provider once and puts on record what that allows.
-pub async fn inquire(
+/// Asks, and where that finds nothing, or nobody can be asked, sends again if that may be.
+async fn find_out(
     ledger: &Ledger,
     flights: &Flights,
     metrics: &Metrics,
+    (inquiry, resend): (Option<&Inquiry>, Option<&Resend>),
+    held: Held,
+) -> Option<View> {
+    let Some(inquiry) = inquiry else {
+        return match resending::resend(ledger, flights, metrics, resend?, held).await {
+            Resent::Told(view) => view,
+            Resent::NotNow(_) => None,
+        };
+    };
+    let finding = inquiry.ask(ledger, &held).await;
+    metrics.looked_up(&inquiry.upstream_name, finding.looked().name());
+    let held = match resend {
+        Some(resend) if finding == Finding::Absent => {
+            match resending::resend(ledger, flights, metrics, resend, held).await {
+                Resent::Told(view) => return view,
+                Resent::NotNow(held) => held,
+            }
+        }
+        Some(_) | None => held,
+    };
+    act_upon(ledger, flights, inquiry, finding, held).await
+}
+
+/// Puts on record what a finding allows.
+async fn act_upon(
+    ledger: &Ledger,
+    flights: &Flights,
     inquiry: &Inquiry,
+    finding: Finding,
     mut held: Held,
 ) -> Option<View> {
     let operation = held.operation();
-    let finding = inquiry.ask(ledger, &held).await;
     let looked = finding.looked();
-    metrics.looked_up(&inquiry.upstream_name, looked.name());
     let was_accepted = matches!(held.record.state, State::Accepted { .. });
     // The record as it was when the question was put: what had to have passed had passed by then.
     let advice = interpret(finding, &held.record.state, inquiry.absent());

@@ -20,6 +20,7 @@ use crate::ledger::{Change, Concluded, Found, Ledger, TAG_ACCEPTED, TAG_IN_DOUBT
 use crate::protocol::attempt::Held;
 use crate::protocol::id::OperationId;
 use crate::protocol::record::{Delivery, Happening, Release, Reply, SettledBy, State};
+use crate::protocol::resend::last_resent;
 use crate::store::{Listing, Tag};
 
 /// How many records a page has if nothing is said, and at the most.
@@ -421,6 +422,11 @@ fn may_change(held: &Held) -> Result<(), String> {
                 "its owner may still be heard upstream for {} s; wait that long",
                 left.as_secs() + 1
             ))
+        }
+        State::InDoubt { closed: None, .. }
+            if last_resent(record).is_some_and(|ago| ago <= record.terms.upstream_timeout) =>
+        {
+            Err("it was sent again and may still be heard upstream; wait a moment".to_owned())
         }
         State::InFlight => Err("its lease has ended; it will be in doubt in a moment".to_owned()),
         State::InDoubt { .. } | State::Accepted { .. } => Ok(()),

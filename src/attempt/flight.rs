@@ -12,6 +12,7 @@ use http::response;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::spare::Spares;
 use crate::ledger::View;
 use crate::protocol::fingerprint::Fingerprint;
 use crate::protocol::id::{OperationId, RecordKey};
@@ -25,6 +26,7 @@ const WISHES_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct Flights {
     map: Mutex<Map>,
+    spares: Spares,
     wishes: mpsc::Sender<OperationId>,
 }
 
@@ -152,7 +154,7 @@ impl Flights {
     /// None yet. What is received is wished to be looked up soon.
     pub fn new() -> (Arc<Self>, mpsc::Receiver<OperationId>) {
         let (wishes, wished) = mpsc::channel(WISHES_MAX);
-        (Arc::new(Self { map: Mutex::default(), wishes }), wished)
+        (Arc::new(Self { map: Mutex::default(), spares: Spares::default(), wishes }), wished)
     }
 
     /// The flight of an operation; there is one as long as somebody holds it.
@@ -191,8 +193,19 @@ impl Flights {
         self.map().asked.get(&key).and_then(Weak::upgrade)
     }
 
+    /// Requests that may have to be sent again.
+    pub const fn spares(&self) -> &Spares {
+        &self.spares
+    }
+
     /// Tells those who wait here, if anybody does.
     pub fn publish(&self, view: View) {
+        match &view {
+            View::Settled(_) | View::Released(_) | View::Accepted(_) => {
+                self.spares.discard(view.operation());
+            }
+            View::InFlight(_) | View::InDoubt(_) => {}
+        }
         let flight = self.map().flights.get(&view.operation()).and_then(Weak::upgrade);
         if let Some(flight) = flight {
             flight.publish(view);

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT_ENCODING, HeaderValue};
 use http::{Request, Response, response};
 use http_body_util::BodyExt as _;
 use tokio::sync::mpsc;
@@ -22,15 +23,18 @@ use crate::protocol::outcome::{
     Answered, Finding, NotApplied, NotSent, Observation, Outcome, OutcomeTable, UnknownReason,
     classify,
 };
-use crate::protocol::record::{Ago, Doubt, Happening, Release, Reply, SettledBy, State};
+use crate::protocol::record::{Ago, Doubt, Happening, Identity, Release, Reply, SettledBy, State};
 use crate::task::Tasks;
 use crate::upstream::{AnswerBody, Forwarded, Upstream, Wire};
 
 pub mod flight;
 pub mod inquiry;
+pub mod resend;
+pub mod spare;
 
 pub use flight::{Asked, Chunk, Flight, Flights, Seat, Stage, Streamed};
 pub use inquiry::{Inquiry, WallClock};
+pub use resend::Resend;
 
 /// How often a lease is renewed within its term.
 const RENEWALS_PER_LEASE: u32 = 3;
@@ -55,6 +59,8 @@ pub struct Plan {
     pub outcomes: OutcomeTable,
     /// How to ask what became of it.
     pub inquiry: Option<Inquiry>,
+    /// How to send again what has no known outcome, if it has a key.
+    pub resend: Option<Arc<Resend>>,
     /// Silence after which to ask while the call is open.
     pub lookup_after: Duration,
     /// When the upstream call ends, at the latest.
@@ -145,7 +151,12 @@ impl Attempts {
         });
     }
 
-    async fn drive(&self, claimed: Claimed, plan: &Plan, request: Request<Bytes>, lead: Lead) {
+    async fn drive(&self, claimed: Claimed, plan: &Plan, mut request: Request<Bytes>, lead: Lead) {
+        if plan.outcomes.reads_bodies() {
+            let plain = HeaderValue::from_static("identity");
+            request.headers_mut().insert(ACCEPT_ENCODING, plain);
+        }
+        let spare = plan.resend.as_ref().map(|resend| (request.clone(), resend.within));
         let began = Instant::now();
         let under_way = self.metrics.in_flight.with_label_values(&[&claimed.held().record.route]);
         let _under_way = During::begin(&under_way);
@@ -186,6 +197,11 @@ impl Attempts {
                 return;
             }
         };
+        if let (Change::Doubt { .. }, Identity::Key, Some((request, within))) =
+            (&change, held.record.identity, spare)
+        {
+            self.flights.spares().keep(held.operation(), &request, within);
+        }
         let concluded = self.ledger.conclude(held, change).await;
         self.finish(concluded, unproven, Some(&lead.0)).await;
     }

@@ -52,6 +52,13 @@ pub enum Change {
     },
     /// That a look-up settled nothing.
     Looked(Looked),
+    /// That sending again settled nothing.
+    Resent {
+        /// What it came to.
+        looked: Looked,
+        /// Whether all connections are known to be closed for good, as they were before.
+        closed: bool,
+    },
 }
 
 /// How putting something on record ended.
@@ -242,6 +249,7 @@ impl Ledger {
                 let gone = self.is_successor_of(&next);
                 looked_up(&mut next, *finding, gone);
             }
+            Change::Resent { looked, closed } => looked_up(&mut next, *looked, *closed),
         }
         next
     }
@@ -281,10 +289,12 @@ impl Ledger {
             Change::Doubt { why, .. } if !recorded => {
                 View::InDoubt(InDoubt { operation, route, why: *why })
             }
-            Change::Doubt { .. } | Change::Looked(_) => match self.view(&pending.held) {
-                Ok(view) => view,
-                Err(_) => View::InDoubt(InDoubt { operation, route, why: Doubt::TrackLost }),
-            },
+            Change::Doubt { .. } | Change::Looked(_) | Change::Resent { .. } => {
+                match self.view(&pending.held) {
+                    Ok(view) => view,
+                    Err(_) => View::InDoubt(InDoubt { operation, route, why: Doubt::TrackLost }),
+                }
+            }
         }
     }
 
@@ -353,7 +363,7 @@ impl Pending {
             Change::Settle { reply, .. }
             | Change::Release { reply, .. }
             | Change::Accept { reply } => reply.as_ref().map_or(0, |reply| reply.body.len()),
-            Change::Doubt { .. } | Change::Looked(_) => 0,
+            Change::Doubt { .. } | Change::Looked(_) | Change::Resent { .. } => 0,
         }
     }
 }

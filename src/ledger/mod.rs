@@ -261,6 +261,24 @@ impl Ledger {
         Ok(swapped)
     }
 
+    /// Notes that this process is about to send the request again. Right before it, and never
+    /// without it: `Lost` means that the record is another one by now, and nothing may be sent. From
+    /// here on nobody's connection is known to be closed.
+    ///
+    /// # Errors
+    /// Any [`StoreError`]; nothing may be sent either.
+    pub async fn note_resend(&self, held: &mut Held) -> Result<Swapped, StoreError> {
+        held.catch_up(self.now());
+        let State::InDoubt { closed, absent, .. } = &mut held.record.state else {
+            return Ok(Swapped::Lost(None));
+        };
+        (*closed, *absent) = (None, 0);
+        held.record.process = self.process;
+        held.record.note(crate::protocol::record::Happening::Resent);
+        let due = held.record.terms.upstream_timeout + LEASE_GRACE;
+        self.put_off(held, due).await
+    }
+
     /// Puts off an entry that this version cannot read, byte for byte, and lists it with what is in
     /// doubt, where people look. Its ages stand still meanwhile, which only delays.
     ///

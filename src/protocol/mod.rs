@@ -2,9 +2,9 @@
 //!
 //! Read in this order: [`id`] (names), [`key`] and [`fingerprint`] (who is this?), [`record`] (what
 //! is remembered), [`claim`] (what may be done about it), [`attempt`] (the owner's states as
-//! types), [`outcome`] (what an answer or a look-up proves), [`invariants`] (what must hold). Beside
-//! them [`json`] and [`form`] read bodies without losing anything, and [`reference`] puts a value
-//! into them.
+//! types), [`outcome`] (what an answer or a look-up proves), [`resend`] (what may be sent again),
+//! [`invariants`] (what must hold). Beside them [`json`] and [`form`] read bodies without losing
+//! anything, and [`reference`] puts a value into them.
 //! The module imports nothing of ours; `tests/tidy.rs` sees to that.
 
 pub mod attempt;
@@ -18,6 +18,7 @@ pub mod key;
 pub mod outcome;
 pub mod record;
 pub mod reference;
+pub mod resend;
 pub mod seal;
 
 #[cfg(test)]

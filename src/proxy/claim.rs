@@ -244,6 +244,10 @@ impl Proxy {
             Ok(Verdict::Claimed(claimed)) => self.begin(lane, claimed, request, until, identified),
             Ok(Verdict::Follow(view)) => Standing::Follower(flights.join(view.operation())),
             Ok(Verdict::Doubt(view)) => {
+                if let (Identity::Key, Some(resend)) = (identified.identity, &lane.resend) {
+                    // The same fingerprint, so as good as the first one's.
+                    flights.spares().keep(view.operation(), &request, resend.within);
+                }
                 let flight = flights.join(view.operation());
                 flight.publish(View::InDoubt(view));
                 Standing::Doubt(flight)
@@ -280,6 +284,7 @@ impl Proxy {
             upstream_name: lane.route.upstream.clone(),
             outcomes: policy.outcomes.clone(),
             inquiry: lane.inquiry.clone(),
+            resend: lane.resend.clone(),
             lookup_after: policy.lookup_after,
             until,
             response_max: policy.limits.response_body,

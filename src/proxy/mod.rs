@@ -15,7 +15,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-use crate::attempt::{Attempts, Inquiry, Seat, Stage};
+use crate::attempt::{Attempts, Inquiry, Resend, Seat, Stage};
 use crate::ledger::Ledger;
 use crate::metrics::{During, Metrics};
 use crate::server::{self, Caller};
@@ -56,6 +56,8 @@ pub struct Lane {
     pub upstream: Arc<dyn Upstream>,
     /// How its operations are looked up.
     pub inquiry: Option<Inquiry>,
+    /// How its requests are sent again.
+    pub resend: Option<Arc<Resend>>,
     waiters: Semaphore,
     askers: Semaphore,
 }
@@ -123,10 +125,23 @@ impl Proxy {
                 upstream_name: route.upstream.clone(),
                 wall,
             });
+            let resend = route.policy.resend.as_ref().filter(|_| route.mode == Mode::Enforce);
+            let resend = resend.map(|(within, conclusive)| {
+                Arc::new(Resend {
+                    upstream: Arc::clone(upstream),
+                    upstream_name: route.upstream.clone(),
+                    within: *within,
+                    conclusive: conclusive.clone(),
+                    outcomes: route.policy.outcomes.clone(),
+                    timeout: route.policy.upstream_timeout,
+                    response_max: route.policy.limits.response_body,
+                })
+            });
             let lane = Lane {
                 route: Arc::clone(route),
                 upstream: Arc::clone(upstream),
                 inquiry,
+                resend,
                 waiters: Semaphore::new(route.policy.limits.waiters.get()),
                 askers: Semaphore::new(route.policy.limits.waiters.get()),
             };
@@ -140,6 +155,12 @@ impl Proxy {
     pub fn inquiries(&self) -> HashMap<String, Inquiry> {
         let inquiry = |(name, lane): (&String, &Lane)| Some((name.clone(), lane.inquiry.clone()?));
         self.lanes.iter().filter_map(inquiry).collect()
+    }
+
+    /// How each route's requests are sent again, for the reconciler.
+    pub fn resends(&self) -> HashMap<String, Arc<Resend>> {
+        let resend = |(name, lane): (&String, &Lane)| Some((name.clone(), lane.resend.clone()?));
+        self.lanes.iter().filter_map(resend).collect()
     }
 
     fn ledger(&self) -> &Arc<Ledger> {
@@ -307,8 +328,10 @@ impl Proxy {
         cut: Option<Instant>,
     ) -> Waited {
         let flights = self.attempts.flights();
-        let looked_up =
-            LookedUp { looked_up: lane.inquiry.is_some(), stopping: self.tasks.stopping() };
+        let looked_up = LookedUp {
+            looked_up: lane.inquiry.is_some() || lane.resend.is_some(),
+            stopping: self.tasks.stopping(),
+        };
         let waiting = follow::wait(flight, flights, self.ledger(), patience, looked_up);
         match cut {
             // What is there by then is told, even if the wait was over before it began.

@@ -101,6 +101,9 @@ pub struct Policy {
     pub reference: Option<ReferenceRule>,
     /// How the provider is asked.
     pub lookup: Option<Arc<LookUp>>,
+    /// Whether what is in doubt is sent again, within how long, and which statuses beside 2xx are
+    /// then its outcome.
+    pub resend: Option<(Duration, Vec<u16>)>,
     /// What becomes of requests without a store.
     pub on_store_failure: OnStoreFailure,
 }

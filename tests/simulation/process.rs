@@ -147,6 +147,7 @@ pub(crate) fn route(name: &str, terms: &Terms) -> Arc<Route> {
         outcomes: OutcomeTable::new(vec![], lookup.is_some()),
         reference: None,
         lookup,
+        resend: None,
         on_store_failure: OnStoreFailure::Reject,
     };
     Arc::new(Route {

@@ -1,6 +1,7 @@
-//! What follows from an operation that is not there.
+//! What follows from an operation that is not there, and whether it is sent again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -83,3 +84,37 @@ fn never_applied() -> Reply {
         kept.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
     Reply { status: head.status.as_u16(), headers, body }
 }
+
+/// Checks `lookup.resend`: within how long, and which statuses then are an outcome.
+pub(super) fn resend(
+    at: &str,
+    raw: &raw::Route,
+    problems: &mut Problems,
+) -> Option<Option<(Duration, Vec<u16>)>> {
+    let Some(resend) = raw.lookup.as_ref().and_then(|lookup| lookup.resend.as_ref()) else {
+        return Some(None);
+    };
+    let at = under(&under(at, "lookup"), "resend");
+    if raw.key.sources.is_empty() {
+        problems.fault(&at, "only requests with a key are sent again; give `key.sources`");
+    }
+    let within = some_span(&under(&at, "within"), &resend.within, problems);
+    let timeout = raw.upstream_timeout.parse().ok();
+    if let (Some(within), Some(timeout)) = (within, timeout)
+        && within <= timeout
+    {
+        problems.fault(&under(&at, "within"), "must be longer than `upstream_timeout`");
+    }
+    for (i, status) in resend.conclusive.iter().enumerate() {
+        if !(300..=499).contains(status) || ABOUT_THE_SECOND.contains(status) {
+            let message = "says nothing of the first request; expected one like 402";
+            problems.fault(&format!("{at}.conclusive[{i}]"), message);
+        }
+    }
+    problems.warn(&at, "a provider that has forgotten the key makes a second payment");
+    Some(Some((within?, resend.conclusive.clone())))
+}
+
+/// Refusals of a request that was sent again, whatever became of the first: no right, no time, a
+/// conflict with the first, too early, too many.
+const ABOUT_THE_SECOND: [u16; 7] = [401, 403, 407, 408, 409, 425, 429];

@@ -27,12 +27,16 @@ pub(super) fn check(
         Some(raw) => created(&under(at, "created"), raw, problems).map(Some),
         None => Some(None),
     };
-    let raw::LookUpMethod::Get = raw.request.method;
+    let Some(request) = &raw.request else {
+        problems.fault(&under(at, "request"), "is needed, unless there is a `resend`");
+        return None;
+    };
+    let raw::LookUpMethod::Get = request.method;
     let absent = absent::check(&under(at, "absent"), &raw.absent, problems);
     let spec = Spec {
-        path: raw.request.path.clone(),
-        query: pairs(&raw.request.query),
-        headers: pairs(&raw.request.headers),
+        path: request.path.clone(),
+        query: pairs(&request.query),
+        headers: pairs(&request.headers),
         credentials: credentials?,
         item: raw.item.clone(),
         state: raw.state.as_ref().map(state),

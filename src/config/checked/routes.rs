@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::Method;
 use sha2::{Digest as _, Sha256};
 
-use super::{Outside, count, each, header, lookup, reference, some_span, span, under};
+use super::{Outside, absent, count, each, header, lookup, reference, some_span, span, under};
 use crate::config::problems::{Problems, meant};
 use crate::config::raw;
 use crate::protocol::fingerprint::{FingerprintRules, Ignore};
@@ -152,9 +152,12 @@ fn policy(
     let remember = span(&under(at, "remember"), &raw.remember, problems);
     let limits = limits(&under(at, "limits"), &raw.limits, problems);
     let lookup = match &raw.lookup {
-        Some(raw) => lookup::check(&under(at, "lookup"), raw, path, outside, problems).map(Some),
-        None => Some(None),
+        Some(raw) if raw.asks() || raw.resend.is_none() => {
+            lookup::check(&under(at, "lookup"), raw, path, outside, problems).map(Some)
+        }
+        Some(_) | None => Some(None),
     };
+    let resend = absent::resend(at, raw, problems);
     let outcomes = outcomes(at, raw, problems);
     let reference = raw.reference.as_ref().map(|raw| {
         let sources = sources.as_deref().unwrap_or_default();
@@ -192,6 +195,7 @@ fn policy(
             None => None,
         },
         lookup: lookup?,
+        resend: resend?,
         on_store_failure: match raw.on_store_failure {
             raw::OnStoreFailure::Reject => OnStoreFailure::Reject,
             raw::OnStoreFailure::Pass => OnStoreFailure::Pass,
@@ -305,7 +309,7 @@ fn limits(at: &str, raw: &raw::Limits, problems: &mut Problems) -> Option<Limits
 }
 
 fn outcomes(at: &str, raw: &raw::Route, problems: &mut Problems) -> Option<OutcomeTable> {
-    let follows = raw.lookup.is_some();
+    let follows = raw.lookup.as_ref().is_some_and(raw::LookUp::asks);
     let rules = each(&under(at, "outcomes"), &raw.outcomes, problems, |at, raw, problems| {
         let is = match raw.is {
             raw::Meaning::Final => Meaning::Final,

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Absent, SecretSource};
+use super::{Absent, Resend, SecretSource};
 use crate::config::text::SpanText;
 
 /// How the provider is asked what became of an operation.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LookUp {
-    /// The question.
-    pub request: LookUpRequest,
+    /// The question. May be missing where `resend` stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<LookUpRequest>,
     /// Headers of the question with secrets, like Authorization.
     #[serde(default)]
     pub credentials: BTreeMap<String, SecretSource>,
@@ -32,9 +33,20 @@ pub struct LookUp {
     /// What it means that the operation is not there.
     #[serde(default)]
     pub absent: Absent,
+    /// Sends the same request again under the same key. Only for providers that answer it as the
+    /// first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resend: Option<Resend>,
     /// How long one question may take.
     #[serde(default = "lookup_timeout")]
     pub timeout: SpanText,
+}
+
+impl LookUp {
+    /// Whether there is somebody to ask, and not only a request to send again.
+    pub const fn asks(&self) -> bool {
+        self.request.is_some()
+    }
 }
 
 fn lookup_timeout() -> SpanText {
