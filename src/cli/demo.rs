@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::{IO_ERROR, complain, print};
-use crate::demo::provider::{self, Provider, Settings};
+use crate::demo::provider::{self, Provider, Settings, Speaks};
 
 /// What to show.
 #[derive(Debug, clap::Args)]
@@ -29,13 +29,16 @@ pub enum DemoCommand {
         /// File that keeps the charges; in memory if there is none
         #[arg(long, value_name = "FILE")]
         ledger: Option<PathBuf>,
+        /// Whose API it speaks
+        #[arg(long = "as", value_name = "API", value_enum, default_value_t)]
+        speaks: Speaks,
     },
 }
 
 /// Runs it until it is interrupted.
 pub fn run(args: &DemoArgs) -> ExitCode {
-    let DemoCommand::Provider { listen, ledger } = &args.command;
-    let settings = Settings { listen: *listen, ledger: ledger.clone() };
+    let DemoCommand::Provider { listen, ledger, speaks } = &args.command;
+    let settings = Settings { listen: *listen, ledger: ledger.clone(), speaks: *speaks };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

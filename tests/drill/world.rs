@@ -291,7 +291,7 @@ impl World {
 }
 
 fn provider(listen: SocketAddr) -> Provider {
-    Provider::start(&Settings { listen, ledger: None }).unwrap()
+    Provider::start(&Settings { listen, ..Settings::default() }).unwrap()
 }
 
 /// Takes a port without listening: connections are refused, and nobody else gets it. Servers that

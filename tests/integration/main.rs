@@ -17,6 +17,8 @@ mod path_reference;
 mod path_store;
 mod path_waiting;
 mod practice;
+mod practice_look_ups;
+mod practice_speaks;
 mod receipts;
 mod server;
 mod store_embedded;

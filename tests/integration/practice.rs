@@ -15,31 +15,35 @@ use tokio::time::timeout;
 /// Long enough for anything that ought to come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn provider() -> Provider {
+pub(crate) fn provider() -> Provider {
     let listen = "127.0.0.1:0".parse().unwrap();
-    Provider::start(&Settings { listen, ledger: None }).unwrap()
+    Provider::start(&Settings { listen, ..Settings::default() }).unwrap()
 }
 
 /// What came of one request on a connection of its own, to the end of that connection.
-struct Seen {
+pub(crate) struct Seen {
     bytes: String,
     end: io::Result<()>,
 }
 
 impl Seen {
-    fn status(&self) -> Option<u16> {
+    pub(crate) fn bytes(&self) -> &str {
+        &self.bytes
+    }
+
+    pub(crate) fn status(&self) -> Option<u16> {
         self.bytes.split(' ').nth(1)?.parse().ok()
     }
 
-    fn head(&self) -> String {
+    pub(crate) fn head(&self) -> String {
         self.bytes.split("\r\n\r\n").next().unwrap_or_default().to_ascii_lowercase()
     }
 
-    fn body(&self) -> &str {
+    pub(crate) fn body(&self) -> &str {
         self.bytes.split_once("\r\n\r\n").map_or("", |(_, body)| body)
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(self.body()).unwrap_or_else(|_| panic!("no JSON in {}", self.bytes))
     }
 
@@ -48,12 +52,12 @@ impl Seen {
     }
 }
 
-fn request(line: &str, headers: &str, body: &str) -> String {
+pub(crate) fn request(line: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     format!("{line} HTTP/1.1\r\nHost: p\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
 }
 
-async fn send(provider: &Provider, raw: &str) -> Seen {
+pub(crate) async fn send(provider: &Provider, raw: &str) -> Seen {
     let mut stream = TcpStream::connect(provider.addr()).await.unwrap();
     stream.write_all(raw.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
@@ -61,11 +65,11 @@ async fn send(provider: &Provider, raw: &str) -> Seen {
     Seen { bytes: String::from_utf8(bytes).unwrap(), end }
 }
 
-async fn get(provider: &Provider, path: &str) -> Seen {
+pub(crate) async fn get(provider: &Provider, path: &str) -> Seen {
     send(provider, &request(&format!("GET {path}"), "Connection: close\r\n", "")).await
 }
 
-async fn post(provider: &Provider, path: &str, body: &Value) -> Seen {
+pub(crate) async fn post(provider: &Provider, path: &str, body: &Value) -> Seen {
     let headers = "Content-Type: application/json\r\nConnection: close\r\n";
     send(provider, &request(&format!("POST {path}"), headers, &body.to_string())).await
 }
@@ -465,6 +469,7 @@ async fn the_ledger_survives_a_restart() {
     let settings = Settings {
         listen: "127.0.0.1:0".parse().unwrap(),
         ledger: Some(folder.path().join("ledger.jsonl")),
+        ..Settings::default()
     };
     let first = Provider::start(&settings).unwrap();
     pay(&first, "drop-after").await;
@@ -484,7 +489,8 @@ async fn two_thousand_payments_over_fifty_connections_are_two_thousand_charges()
     let folder = tempfile::tempdir().unwrap();
     for ledger in [None, Some(folder.path().join("ledger.jsonl"))] {
         let listen = "127.0.0.1:0".parse().unwrap();
-        let provider = Provider::start(&Settings { listen, ledger }).unwrap();
+        let provider =
+            Provider::start(&Settings { listen, ledger, ..Settings::default() }).unwrap();
         let addr = provider.addr();
 
         let mut clients = JoinSet::new();

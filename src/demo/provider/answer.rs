@@ -27,6 +27,9 @@ const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) request_id: u64,
+    pub(super) content_type: &'static str,
+    /// Besides those that every answer has.
+    pub(super) headers: Vec<(&'static str, String)>,
     /// A JSON object.
     pub(super) body: Vec<u8>,
 }
@@ -52,6 +55,7 @@ pub(super) async fn write(
         None => {}
     }
     pad(&mut answer.body, wrongs.large);
+    let further = further_headers(&answer, wrongs);
     let next = match (wrongs.framing, request.keep_alive) {
         (Framing::Whole | Framing::BothLengths, true) => Next::KeepAlive,
         (Framing::Whole | Framing::BothLengths, false)
@@ -63,7 +67,7 @@ pub(super) async fn write(
             _,
         ) => Next::Close,
     };
-    let mut bytes = render(&answer, request, wrongs.framing);
+    let mut bytes = render(&answer, request, wrongs.framing, &further);
     if wrongs.extra.is_some_and(|delay| delay.is_zero()) {
         bytes.extend_from_slice(unasked().as_bytes());
     }
@@ -113,11 +117,13 @@ fn pad(body: &mut Vec<u8>, size: usize) {
     }
 }
 
-fn render(answer: &Answer, request: &Request, framing: Framing) -> Vec<u8> {
+fn render(answer: &Answer, request: &Request, framing: Framing, further: &str) -> Vec<u8> {
     let body: &[u8] = if request.method == Method::HEAD { b"" } else { &answer.body };
     let half = &body[..body.len() / 2];
     let length = format!("Content-Length: {}\r\n", answer.body.len());
-    let head = |framing: &str| head(answer, request.keep_alive, framing).into_bytes();
+    let head = |framing: &str| {
+        head(answer, request.keep_alive, &format!("{framing}{further}")).into_bytes()
+    };
     if [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&answer.status) {
         return head("");
     }
@@ -141,16 +147,30 @@ fn chunk(part: &[u8]) -> Vec<u8> {
 }
 
 fn head(answer: &Answer, keep_alive: bool, framing: &str) -> String {
-    let Answer { status, request_id, .. } = answer;
+    let Answer { status, request_id, content_type, .. } = answer;
     let date = httpdate::fmt_http_date(now());
     let busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(status);
-    let retry_after = if busy { "Retry-After: 1\r\n" } else { "" };
+    let retry_after = if busy && !framing.to_ascii_lowercase().contains("retry-after:") {
+        "Retry-After: 1\r\n"
+    } else {
+        ""
+    };
     let closes = !keep_alive && !framing.starts_with("Connection");
     let connection = if closes { "Connection: close\r\n" } else { "" };
     format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nDate: {date}\r\n\
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nDate: {date}\r\n\
          Request-Id: req_{request_id}\r\n{retry_after}{connection}{framing}\r\n"
     )
+}
+
+/// What the answer says besides, and what it was asked to.
+fn further_headers(answer: &Answer, wrongs: &OnTheWire) -> String {
+    let own = answer.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+    let asked = wrongs
+        .headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes())));
+    own.chain(asked).collect()
 }
 
 fn unasked() -> String {

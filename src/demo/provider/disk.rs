@@ -10,7 +10,8 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::ledger::{Book, CHARGES_MAX, Charge, LedgerError, Order, line, lock};
+use super::charge::{Charge, Order};
+use super::ledger::{Book, CHARGES_MAX, LedgerError, line, lock};
 
 /// How many commits wait for the disk; then further ones wait for a place.
 const COMMITS_MAX: usize = 4096;

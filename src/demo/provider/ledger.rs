@@ -8,69 +8,17 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::charge::{Charge, Order, Seen, id_of, now_ms, number_in, object};
 use super::disk::Disk;
-use super::modes::Settling;
 
 /// How many charges a ledger holds; then payments are refused, uncommitted.
 pub(super) const CHARGES_MAX: usize = 2_000_000;
 
-/// What is asked to be committed.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Order {
-    /// The path it was posted to.
-    pub path: String,
-    /// The amount as it was sent.
-    pub amount: Value,
-    /// The currency as it was sent.
-    pub currency: Value,
-    /// The caller's name for it.
-    pub reference: Option<String>,
-    /// Further fields of the caller's; an idempotency key is kept here too.
-    pub metadata: Map<String, Value>,
-    /// How long it stays `processing`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) processing_ms: Option<u64>,
-    /// How many look-ups see it `processing`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) processing_gets: Option<u32>,
-    /// How many look-ups do not see it at all.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub(super) absent: u32,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-const fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
-
-/// One payment, or other operation, that took effect.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Charge {
-    /// Its public name, `payment_1`.
-    pub id: String,
-    /// The kind of operation: the last word of the path it was posted to, in the singular.
-    pub object: String,
-    /// When it was committed, in milliseconds since 1970.
-    pub created_ms: u64,
-    /// What was asked for.
-    #[serde(flatten)]
-    pub order: Order,
-}
-
-/// Where a charge stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// Committed, not yet final.
-    Processing,
-    /// Final.
-    Succeeded,
-}
+/// How deep a charge is shown: it, its payments, and their captures.
+const DEPTH: usize = 2;
 
 /// Why nothing was committed, or nobody knows whether it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -86,67 +34,18 @@ pub(super) enum LedgerError {
 /// Which charges a look-up is after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sought<'a> {
-    /// The one with this id.
+    /// The one with this name in the ledger.
     Id(&'a str),
+    /// The one with this number, from 1.
+    Number(usize),
+    /// What was done to the one with this number.
+    On(usize),
     /// Those with this reference.
     Reference(&'a str),
     /// Those whose request carried this idempotency key.
     Key(&'a str),
     /// All.
     All,
-}
-
-impl Order {
-    /// The idempotency key of the request, remembered to be looked up by, and for nothing else.
-    pub fn key(&self) -> Option<&str> {
-        self.metadata.get("idempotency_key").and_then(Value::as_str)
-    }
-
-    pub(super) fn settles(&mut self, settling: Option<Settling>) {
-        match settling {
-            Some(Settling::After(delay)) => self.processing_ms = Some(millis(delay)),
-            Some(Settling::LookUps(gets)) => self.processing_gets = Some(gets),
-            None => {}
-        }
-    }
-
-    const fn is_accepted_only(&self) -> bool {
-        self.processing_ms.is_some() || self.processing_gets.is_some()
-    }
-}
-
-impl Charge {
-    pub(super) fn new(order: Order, index: usize) -> Self {
-        let object = object(&order.path);
-        Self { id: id_of(&object, index), object, created_ms: now_ms(), order }
-    }
-
-    /// Where the charge stands when it has just been made.
-    pub const fn first_status(&self) -> Status {
-        if self.order.is_accepted_only() { Status::Processing } else { Status::Succeeded }
-    }
-
-    fn status(&self, seen: u32, now_ms: u64) -> Status {
-        let by_time = self.order.processing_ms.is_none_or(|ms| self.created_ms + ms <= now_ms);
-        let by_gets = self.order.processing_gets.is_none_or(|gets| seen >= gets);
-        if by_time && by_gets { Status::Succeeded } else { Status::Processing }
-    }
-}
-
-fn id_of(object: &str, index: usize) -> String {
-    format!("{object}_{}", index + 1)
-}
-
-/// `/v1/refunds` makes a `refund`.
-fn object(path: &str) -> String {
-    const OBJECT_MAX: usize = 32;
-    let last = path.rsplit('/').find(|segment| !segment.is_empty()).unwrap_or_default();
-    let word: String =
-        last.chars().filter(char::is_ascii_alphabetic).take(OBJECT_MAX).collect::<String>();
-    match word.to_ascii_lowercase().trim_end_matches('s') {
-        "" => "operation".to_owned(),
-        singular => singular.to_owned(),
-    }
 }
 
 /// The charges, and how to find them.
@@ -156,12 +55,16 @@ pub(super) struct Book {
     paths: HashSet<Arc<str>>,
     by_reference: HashMap<String, Vec<usize>>,
     by_key: HashMap<String, Vec<usize>>,
+    /// Places of what was done to a charge, by that one's place.
+    on: HashMap<usize, Vec<usize>>,
 }
 
 /// A charge as its line in the file, which takes a third of the room.
 struct Entry {
     path: Arc<str>,
     line: Box<[u8]>,
+    created_ms: u64,
+    fails: bool,
     /// Look-ups that could have seen it; begins anew with the process.
     looks: u32,
 }
@@ -183,16 +86,20 @@ impl Book {
 
     /// Takes a charge and its line.
     pub(super) fn append(&mut self, charge: &Charge, line: &[u8]) {
-        let Order { path, reference, .. } = &charge.order;
+        let Order { path, reference, key, on, fails, .. } = &charge.order;
         let index = self.entries.len();
         if let Some(reference) = reference {
             self.by_reference.entry(reference.clone()).or_default().push(index);
         }
-        if let Some(key) = charge.order.key() {
-            self.by_key.entry(key.to_owned()).or_default().push(index);
+        if let Some(key) = key {
+            self.by_key.entry(key.clone()).or_default().push(index);
+        }
+        if let Some(on) = on.and_then(|number| number.checked_sub(1)) {
+            self.on.entry(on).or_default().push(index);
         }
         let path = self.path(path);
-        self.entries.push(Entry { path, line: line.into(), looks: 0 });
+        let (line, created_ms, fails) = (line.into(), charge.created_ms, *fails);
+        self.entries.push(Entry { path, line, created_ms, fails, looks: 0 });
     }
 
     /// The path, kept once for all charges.
@@ -209,6 +116,14 @@ impl Book {
     fn places(&self, sought: Sought<'_>) -> Box<dyn DoubleEndedIterator<Item = usize> + '_> {
         match sought {
             Sought::Id(id) => Box::new(self.place(id).into_iter()),
+            Sought::Number(number) => {
+                let place = number.checked_sub(1).filter(|place| *place < self.entries.len());
+                Box::new(place.into_iter())
+            }
+            Sought::On(number) => {
+                let place = number.wrapping_sub(1);
+                Box::new(self.on.get(&place).into_iter().flatten().copied())
+            }
             Sought::Reference(name) => {
                 Box::new(self.by_reference.get(name).into_iter().flatten().copied())
             }
@@ -218,16 +133,115 @@ impl Book {
     }
 
     fn place(&self, id: &str) -> Option<usize> {
-        let index = id.rsplit_once('_')?.1.parse::<usize>().ok()?.checked_sub(1)?;
+        let index = number_in(id)?.checked_sub(1)?;
         (id_of(&object(&self.entries.get(index)?.path), index) == id).then_some(index)
+    }
+
+    /// The charge at a place, with what was done to it, as this look-up sees it: each one that
+    /// could be seen counts the look-up, and may still be absent.
+    fn see(&mut self, place: usize, now_ms: u64, depth: usize) -> Option<Seen> {
+        let done = self.done_to(place, depth);
+        let entry = self.entries.get_mut(place)?;
+        let before = entry.looks;
+        entry.looks = before.saturating_add(1);
+        let charge = entry.charge();
+        let status = charge.status(before.checked_sub(charge.order.absent)?, now_ms);
+        let see = |at| self.see(at, now_ms, depth - 1);
+        Some(Seen { charge, status, operations: done.into_iter().filter_map(see).collect() })
+    }
+
+    /// The same without counting: what the provider itself knows.
+    fn know(&self, place: usize, now_ms: u64, depth: usize) -> Option<Seen> {
+        let entry = self.entries.get(place)?;
+        let charge = entry.charge();
+        let status = charge.status(entry.looks.saturating_sub(charge.order.absent), now_ms);
+        let know = |at| self.know(at, now_ms, depth - 1);
+        let done = self.done_to(place, depth);
+        Some(Seen { charge, status, operations: done.into_iter().filter_map(know).collect() })
+    }
+
+    fn done_to(&self, place: usize, depth: usize) -> Vec<usize> {
+        if depth == 0 {
+            return Vec::new();
+        }
+        self.on.get(&place).cloned().unwrap_or_default()
+    }
+}
+
+/// What a look-up is after.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Find<'a> {
+    pub(super) sought: Sought<'a>,
+    /// Of this collection only.
+    pub(super) path: Option<&'a str>,
+    /// With this value of the caller's metadata.
+    pub(super) metadata: Option<(&'a str, &'a str)>,
+    /// With this value of what else was sent.
+    pub(super) field: Option<(&'a str, &'a str)>,
+    /// Not created before, and not after.
+    pub(super) since_ms: u64,
+    pub(super) until_ms: u64,
+    /// Beyond the one with this number, in the order of the list.
+    pub(super) after: Option<usize>,
+    pub(super) skip: usize,
+    pub(super) limit: usize,
+    pub(super) oldest_first: bool,
+}
+
+impl<'a> Find<'a> {
+    /// One charge, the newest of its name.
+    pub(super) const fn one(sought: Sought<'a>, path: Option<&'a str>) -> Self {
+        Self { limit: 1, ..Self::all(sought, path) }
+    }
+
+    /// All that fit.
+    pub(super) const fn all(sought: Sought<'a>, path: Option<&'a str>) -> Self {
+        Self {
+            sought,
+            path,
+            metadata: None,
+            field: None,
+            since_ms: 0,
+            until_ms: u64::MAX,
+            after: None,
+            skip: 0,
+            limit: CHARGES_MAX,
+            oldest_first: false,
+        }
+    }
+
+    fn fits(&self, entry: &Entry) -> bool {
+        self.path.is_none_or(|path| &*entry.path == path)
+            && (self.since_ms..=self.until_ms).contains(&entry.created_ms)
+            && (self.metadata.or(self.field).is_none() || self.fits_fields(&entry.charge().order))
+    }
+
+    fn fits_fields(&self, order: &Order) -> bool {
+        let fits = |fields: &Map<String, Value>, sought: Option<(&str, &str)>| {
+            sought.is_none_or(|(name, value)| {
+                fields.get(name).is_some_and(|its| its.as_str() == Some(value))
+            })
+        };
+        fits(&order.metadata, self.metadata) && fits(&order.fields, self.field)
+    }
+
+    fn is_beyond(&self, place: usize) -> bool {
+        match (self.after, self.oldest_first) {
+            (None, _) => true,
+            (Some(number), true) => place >= number,
+            (Some(number), false) => place + 1 < number,
+        }
     }
 }
 
 /// What a look-up found.
 pub(super) struct Found {
-    pub(super) charges: Vec<(Charge, Status)>,
-    /// Older ones fit too.
+    pub(super) seen: Vec<Seen>,
+    /// Further ones fit too.
     pub(super) more: bool,
+    /// How many fit in all, on this page and on others; 0 if all charges were sought, which would
+    /// take too long to count.
+    pub(super) total: usize,
 }
 
 /// The list of all charges.
@@ -264,57 +278,66 @@ impl Ledger {
         disk.commit(order).await
     }
 
-    /// Looks charges up as the API does: up to `limit`, newest first, older than `before`. Each
-    /// one that could be found counts the look-up, and may still be absent or processing.
-    pub(super) fn look_up(
-        &self,
-        sought: Sought<'_>,
-        path: Option<&str>,
-        before: Option<&str>,
-        limit: usize,
-    ) -> Found {
+    /// Looks charges up as the API does. Each one that could be found counts the look-up, and may
+    /// still be absent or processing.
+    pub(super) fn look_up(&self, find: &Find<'_>) -> Found {
         let mut book = self.book();
-        let end = before.map_or(usize::MAX, |id| book.place(id).unwrap_or(0));
-        let mut places: Vec<usize> = book
-            .places(sought)
-            .rev()
-            .filter(|place| *place < end)
-            .filter(|at| path.is_none_or(|path| &*book.entries[*at].path == path))
-            .take(limit + 1)
+        let named = (find.sought != Sought::All).then(|| book.places(find.sought));
+        let fits = |at: &usize| find.fits(&book.entries[*at]);
+        let total = named.map_or(0, |places| places.filter(fits).count());
+        let places = book.places(find.sought);
+        let places: Box<dyn Iterator<Item = usize> + '_> =
+            if find.oldest_first { places } else { Box::new(places.rev()) };
+        let mut places: Vec<usize> = places
+            .filter(|place| find.is_beyond(*place) && find.fits(&book.entries[*place]))
+            .skip(find.skip)
+            .take(find.limit.saturating_add(1))
             .collect();
-        let more = places.len() > limit;
-        places.truncate(limit);
+        let more = places.len() > find.limit;
+        places.truncate(find.limit);
         let now = now_ms();
-        let mut charges = Vec::with_capacity(places.len());
-        for place in places {
-            let entry = &mut book.entries[place];
-            let before = entry.looks;
-            entry.looks = before.saturating_add(1);
-            let charge = entry.charge();
-            if let Some(seen) = before.checked_sub(charge.order.absent) {
-                let status = charge.status(seen, now);
-                charges.push((charge, status));
-            }
-        }
-        Found { charges, more }
+        let seen = places.into_iter().filter_map(|place| book.see(place, now, DEPTH)).collect();
+        Found { seen, more, total }
     }
 
-    /// How many charges there are of those sought. Not a look-up: counts nothing, hides nothing.
+    /// A charge with what was done to it. Not a look-up: counts nothing, hides nothing.
+    pub(super) fn known(&self, number: usize) -> Option<Seen> {
+        self.book().know(number.checked_sub(1)?, now_ms(), DEPTH)
+    }
+
+    /// How many of those sought took effect. Not a look-up: counts nothing, hides nothing.
     pub fn count(&self, sought: Sought<'_>) -> usize {
-        self.book().places(sought).count()
+        let book = self.book();
+        book.places(sought).filter(|place| !book.entries[*place].fails).count()
     }
 
-    /// The charges sought, oldest first. Not a look-up: counts nothing, hides nothing.
+    /// The charges sought that took effect, oldest first. Not a look-up: counts nothing, hides
+    /// nothing.
     pub fn charges(&self, sought: Sought<'_>) -> Vec<Charge> {
         let book = self.book();
-        book.places(sought).map(|place| book.entries[place].charge()).collect()
+        let entries = book.places(sought).map(|place| &book.entries[place]);
+        entries.filter(|entry| !entry.fails).map(Entry::charge).collect()
     }
 
-    /// The `limit` newest charges, oldest first.
+    /// The first request that carried a key to this collection, whatever came of it.
+    pub(super) fn first_with_key(&self, key: &str, path: &str) -> Option<Charge> {
+        let book = self.book();
+        let place = book.places(Sought::Key(key)).find(|at| &*book.entries[*at].path == path)?;
+        Some(book.entries[place].charge())
+    }
+
+    /// The `limit` newest charges that took effect, oldest first.
     pub(super) fn newest(&self, limit: usize) -> Vec<Charge> {
         let book = self.book();
-        let from = book.entries.len().saturating_sub(limit);
-        book.entries[from..].iter().map(Entry::charge).collect()
+        let entries = book.entries.iter().rev().filter(|entry| !entry.fails).take(limit);
+        let mut newest: Vec<Charge> = entries.map(Entry::charge).collect();
+        newest.reverse();
+        newest
+    }
+
+    /// How many were tried and fail: declined cards, and what was accepted and then failed.
+    pub(super) fn failed(&self) -> usize {
+        self.book().entries.iter().filter(|entry| entry.fails).count()
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -340,17 +363,10 @@ pub(super) fn line(charge: &Charge) -> Vec<u8> {
     line
 }
 
-#[expect(clippy::disallowed_methods, reason = "a payment API outside of semel, with its own clock")]
-fn now_ms() -> u64 {
-    millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::charge::Status;
+    use super::super::modes::Settling;
     use super::*;
 
     fn order(reference: &str) -> Order {
@@ -359,14 +375,6 @@ mod tests {
             reference: Some(reference.to_owned()),
             ..Order::default()
         }
-    }
-
-    #[test]
-    fn the_kind_of_operation_is_read_off_the_path() {
-        assert_eq!(object("/v1/payments"), "payment");
-        assert_eq!(object("/v1/payments/payment_1/capture/"), "capture");
-        assert_eq!(object("/"), "operation");
-        assert_eq!(object("/\"\r\n"), "operation");
     }
 
     #[tokio::test]
@@ -378,8 +386,8 @@ mod tests {
         ledger.commit(slow).await.unwrap();
 
         let seen: Vec<Option<Status>> = (0..5)
-            .map(|_| ledger.look_up(Sought::Reference("o-1"), None, None, 1).charges.pop())
-            .map(|found| found.map(|(_, status)| status))
+            .map(|_| ledger.look_up(&Find::one(Sought::Reference("o-1"), None)).seen.pop())
+            .map(|found| found.map(|seen| seen.status))
             .collect();
 
         let (absent, processing, done) = (None, Some(Status::Processing), Some(Status::Succeeded));

@@ -1,7 +1,7 @@
 //! A payment API to practise on: it keeps a durable ledger, knows no idempotency, and does wrong
 //! on request.
 //!
-//! `request` reads and `answer` writes, `api` says what they are, `ledger`
+//! `request` reads and `answer` writes, `api` does what was asked in the words of `speaks`, `ledger`
 //! keeps what took effect, `practice` and `modes` say what goes wrong. For tests, benches and
 //! drills; must not know anything of semel.
 
@@ -18,9 +18,11 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use self::ledger::{Charge, Ledger, Order, Sought};
+pub use self::charge::{Charge, Order};
+pub use self::ledger::{Ledger, Sought};
 pub use self::modes::ModeError;
 pub use self::practice::{Practice, PracticeError};
+pub use self::speaks::Speaks;
 
 use self::answer::Next;
 use self::api::Api;
@@ -28,11 +30,15 @@ use self::request::{ReadError, Reader};
 
 mod answer;
 mod api;
+mod asked;
+mod charge;
+mod control;
 mod disk;
 mod ledger;
 mod modes;
 mod practice;
 mod request;
+mod speaks;
 
 /// How many connections are served at a time; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 4096;
@@ -46,11 +52,14 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The file of the ledger; without one it is kept in memory.
     pub ledger: Option<PathBuf>,
+    /// Whose API it speaks.
+    pub speaks: Speaks,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)), ledger: None }
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 9000));
+        Self { listen, ledger: None, speaks: Speaks::default() }
     }
 }
 
@@ -73,15 +82,25 @@ const HELP: &str = "\
 A payment API to practise on. It keeps a ledger (--ledger FILE: on disk, synced before every
 answer), knows no idempotency, and does wrong on request. Not for production.
 
-API (JSON or form):
+API (JSON or form; metadata[a]=b nests):
   POST /v1/payments                              201, and one more charge, whatever the key
   GET  /v1/payments/{id}                         200 or 404
-  GET  /v1/payments?reference=R&limit=&starting_after=
-                                                 newest first; also ?idempotency_key=K
+  GET  /v1/payments?reference=R&created_gte=&limit=&starting_after=
+                                                 newest first; also ?idempotency_key=K, created[gte]
   GET  /v1/payments/by-reference/{reference}     200 (the newest) or 404
-  POST /v1/payments/search {\"reference\": R}      the list, by POST
+  POST /v1/payments/search {\"reference\": R}      the list, by POST; or {\"query\": \"reference:'R'\"}
+  POST /v1/payments/{id}/captures                any operation on a payment; the payment shows it
+  POST /v1/orders {\"receipt\": R}                 GET /v1/orders?receipt=R finds its id,
+  POST /v1/orders/{id}/payments                  and GET /v1/orders/{id}/payments what was paid
+  POST /graphql {\"query\", \"variables\"}           payments by orderId; a mutation makes one
   Any other unsafe request commits an operation of its own kind: POST /v1/refunds, ...
   The Idempotency-Key header is kept as metadata.idempotency_key, to be looked up by only.
+  {\"source\": \"declined\"} is declined: 402, kept as failed. A 202 has Location and Retry-After.
+
+With --as it speaks as much of a real API as its SDK needs to pay, capture, refund and look up; what
+declines: stripe payment_method pm_card_chargeDeclined, adyen paymentMethod.holderName DECLINED,
+paypal PayPal-Mock-Response with INSTRUMENT_DECLINED, square source_id cnon:card-nonce-declined,
+checkout source.token tok_declined, mollie cardToken tkn_declined, razorpay method declined.
 
 Wrong on request:
   X-Practice: MODE[, MODE...], or ?practice=     this request
@@ -91,8 +110,8 @@ Wrong on request:
   What a request asks for itself counts before what is next, and that before the spell.
   Modes with the prefix lookup- (lookup-500, lookup-absent, lookup-slow=900) are for look-ups.
 
-What became of it:
-  GET /practice/ledger                           {\"charges\": [...], \"count\": n}
+What became of it, whatever it speaks:
+  GET /practice/ledger                           {\"charges\": [...], \"count\": n, \"failed\": n}
   GET /practice/charges?reference=R (or ?key=K)  {\"count\": n}: charges that were made
   GET /practice/requests?reference=R (or ?key=K) {\"count\": n}: requests that came, committed or not;
                                                  without a name by path, and connections
@@ -115,7 +134,8 @@ impl Provider {
     /// # Errors
     /// If the ledger is no ledger or in use, or the port cannot be had.
     pub fn start(settings: &Settings) -> io::Result<Self> {
-        let api = Arc::new(Api::new(Ledger::open(settings.ledger.as_deref())?));
+        let ledger = Ledger::open(settings.ledger.as_deref())?;
+        let api = Arc::new(Api::new(ledger, settings.speaks.language()));
         let listener = listen(settings.listen)?;
         let addr = listener.local_addr()?;
         let stop = CancellationToken::new();

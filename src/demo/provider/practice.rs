@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ pub struct Practice {
     seen: Mutex<Seen>,
     turns: AtomicU64,
     connections: AtomicU64,
+    idempotent: AtomicBool,
 }
 
 /// What was asked for, for payments or for look-ups.
@@ -61,7 +62,10 @@ impl Practice {
     /// # Errors
     /// If there are no such modes, or too many orders wait.
     pub fn next(&self, modes: &str, count: u64) -> Result<(), PracticeError> {
-        let modes = Modes::parse(modes)?;
+        let mut modes = Modes::parse(modes)?;
+        if self.becomes_idempotent(&mut modes) {
+            return Ok(());
+        }
         let next = &mut self.wanted()[modes.target as usize].next;
         if next.len() == QUEUE_MAX {
             return Err(PracticeError::TooMuch);
@@ -78,7 +82,10 @@ impl Practice {
     /// # Errors
     /// If there are no such modes, or it would last too long.
     pub fn spell(&self, modes: &str, duration: Duration) -> Result<(), PracticeError> {
-        let modes = Modes::parse(modes)?;
+        let mut modes = Modes::parse(modes)?;
+        if self.becomes_idempotent(&mut modes) {
+            return Ok(());
+        }
         if duration > SPELL_MAX {
             return Err(PracticeError::TooMuch);
         }
@@ -92,6 +99,21 @@ impl Practice {
         *self.wanted() = Default::default();
         *self.seen() = Seen::default();
         self.connections.store(0, Ordering::Relaxed);
+        self.idempotent.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a key that came before gets its first answer.
+    pub fn is_idempotent(&self) -> bool {
+        self.idempotent.load(Ordering::Relaxed)
+    }
+
+    /// Takes `idempotent`, which lasts until a reset, out of the modes; says whether that was all.
+    pub(super) fn becomes_idempotent(&self, modes: &mut Modes) -> bool {
+        let idempotent = modes.take_idempotent();
+        if idempotent {
+            self.idempotent.store(true, Ordering::Relaxed);
+        }
+        idempotent && modes.is_empty()
     }
 
     /// How many requests came that were meant to commit something under that idempotency key.

@@ -26,12 +26,17 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Request {
     pub(super) method: Method,
     pub(super) uri: Uri,
-    pub(super) content_type: Option<String>,
-    pub(super) idempotency_key: Option<String>,
-    /// The modes that `X-Practice` names.
-    pub(super) practice: Option<String>,
+    /// Names in lower case.
+    pub(super) headers: Vec<(String, String)>,
     pub(super) body: Bytes,
     pub(super) keep_alive: bool,
+}
+
+impl Request {
+    /// The first header of that name, which is in lower case.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(its, _)| its == name).map(|(_, value)| value.as_str())
+    }
 }
 
 /// Why no further request comes.
@@ -174,9 +179,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, ReadError> {
     let request = Request {
         method,
         uri,
-        content_type: header(parsed.headers, "content-type"),
-        idempotency_key: header(parsed.headers, "idempotency-key"),
-        practice: header(parsed.headers, "x-practice"),
+        headers: parsed.headers.iter().map(named).collect(),
         body: Bytes::new(),
         keep_alive: parsed.version == Some(1)
             && !header(parsed.headers, "connection").is_some_and(|options| {
@@ -186,6 +189,10 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, ReadError> {
     let body = body_length(parsed.headers)?;
     let expects_continue = header(parsed.headers, "expect").is_some();
     Ok(Some(Head { request, size, body, expects_continue }))
+}
+
+fn named(header: &httparse::Header<'_>) -> (String, String) {
+    (header.name.to_ascii_lowercase(), String::from_utf8_lossy(header.value).into_owned())
 }
 
 fn header(headers: &[httparse::Header<'_>], name: &str) -> Option<String> {

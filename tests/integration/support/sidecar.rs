@@ -60,7 +60,7 @@ pub(crate) fn config_of(upstream: SocketAddr, rest: &str) -> Config {
 /// The practice payment API.
 pub(crate) fn provider() -> Provider {
     let listen = "127.0.0.1:0".parse().unwrap();
-    Provider::start(&Settings { listen, ledger: None }).unwrap()
+    Provider::start(&Settings { listen, ..Settings::default() }).unwrap()
 }
 
 /// Waits until it is so; a test's patience is its bound.

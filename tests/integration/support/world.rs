@@ -23,7 +23,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> Self {
         let listen = "127.0.0.1:0".parse().unwrap();
-        let provider = Provider::start(&Settings { listen, ledger: None }).unwrap();
+        let provider = Provider::start(&Settings { listen, ..Settings::default() }).unwrap();
         Self { provider, folder: TempDir::new().unwrap() }
     }
 
