@@ -262,6 +262,10 @@ async fn mollie_payments_are_authorised_captured_refunded_and_cancelled() {
     assert_eq!(at(&refund, "/paymentId"), at(&made, "/id"));
     let one = get(&mollie, &format!("{path}/refunds/{}", at(&refund, "/id"))).await.json();
     assert_eq!(one, refund);
+    post(&mollie, &format!("{path}/refunds"), &json!({"amount": amount})).await;
+    let first = get(&mollie, &format!("{path}/refunds?limit=1")).await.json();
+    let next = at(&first, "/_links/next/href").split_once("example").unwrap().1;
+    assert_eq!(get(&mollie, next).await.json()["_embedded"]["refunds"], json!([refund]));
     let list = get(&mollie, &format!("{path}/captures")).await.json();
     assert_eq!(list["_embedded"]["captures"], json!([capture]));
     assert_eq!(at(&cancelled, "/status"), "canceled");

@@ -48,19 +48,17 @@ impl Language for Mollie {
                 let order = order(asked, format!("{PAYMENTS}/{id}/cancel"));
                 Call::Commit(Order { on: Some(payment(id)), ..order })
             }
-            ("GET", ["v2", "payments"]) => Call::List(list(asked)),
+            ("GET", ["v2", "payments"]) => Call::List(list(asked, Sought::All, "tr_")),
             ("GET", ["v2", "payments", id]) => {
                 Call::One(Find::one(Sought::Number(payment(id)), Some(PAYMENTS)))
             }
             ("GET", ["v2", "payments", id, "captures" | "refunds"]) => {
-                let limit = page_size(asked, "/limit", PAGE, PAGE_MAX);
-                Call::List(Find { limit, ..Find::all(Sought::On(payment(id)), Some(asked.path())) })
+                let prefix = prefix_of(asked.last_segment());
+                Call::List(list(asked, Sought::On(payment(id)), prefix))
             }
-            ("GET", ["v2", "payments", of, kind @ ("captures" | "refunds"), id]) => {
-                let prefix = if *kind == "refunds" { "re_" } else { "cpt_" };
-                let path = asked.path().strip_suffix(id).unwrap_or_default().trim_end_matches('/');
-                debug_assert!(path.contains(of));
-                Call::One(Find::one(Sought::Number(number(prefix, id)), Some(path)))
+            ("GET", ["v2", "payments", _, kind @ ("captures" | "refunds"), id]) => {
+                let collection = asked.path().rsplit_once('/').map(|(collection, _)| collection);
+                Call::One(Find::one(Sought::Number(number(prefix_of(kind), id)), collection))
             }
             _ => return Err(Refusal::NoEndpoint),
         })
@@ -112,7 +110,11 @@ impl Language for Mollie {
         // The cursor names the first object of a page; whether there is one of that very number
         // does not matter.
         let next = page.cursor().map(|last| {
-            let from = name("tr_", DIGITS, last.number().saturating_sub(1));
+            let beyond = match page.find.oldest_first {
+                true => last.number().saturating_add(1),
+                false => last.number().saturating_sub(1),
+            };
+            let from = name(prefix_of(kind), DIGITS, beyond);
             link(&format!("{}?from={from}&limit={}", page.asked.path(), page.find.limit))
         });
         json!({
@@ -145,12 +147,16 @@ impl Language for Mollie {
     }
 
     fn id(&self, charge: &Charge) -> String {
-        let prefix = match charge.object.as_str() {
-            REFUND => "re_",
-            CAPTURE => "cpt_",
-            _ => "tr_",
-        };
-        name(prefix, DIGITS, charge.number())
+        name(prefix_of(&charge.object), DIGITS, charge.number())
+    }
+}
+
+/// How the names begin of the objects of a kind, or of a collection.
+fn prefix_of(kind: &str) -> &'static str {
+    match kind.trim_end_matches('s') {
+        REFUND => "re_",
+        CAPTURE => "cpt_",
+        _ => "tr_",
     }
 }
 
@@ -176,14 +182,14 @@ fn order(asked: &Asked<'_>, path: String) -> Order {
 }
 
 /// The cursor names the first object of the page.
-fn list<'a>(asked: &'a Asked<'_>) -> Find<'a> {
+fn list<'a>(asked: &'a Asked<'_>, sought: Sought<'a>, prefix: &str) -> Find<'a> {
     let oldest_first = asked.in_query("/sort") == Some("asc");
-    let from = asked.in_query("/from").map(|id| number("tr_", id));
+    let from = asked.in_query("/from").map(|id| number(prefix, id));
     Find {
         after: from.map(|n| if oldest_first { n.saturating_sub(1) } else { n.saturating_add(1) }),
         limit: page_size(asked, "/limit", PAGE, PAGE_MAX),
         oldest_first,
-        ..Find::all(Sought::All, Some(PAYMENTS))
+        ..Find::all(sought, Some(asked.path()))
     }
 }
 
