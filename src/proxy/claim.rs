@@ -22,7 +22,7 @@ use crate::protocol::attempt::Claimed;
 use crate::protocol::fingerprint::Matched;
 use crate::protocol::id::{OperationId, RecordKey};
 use crate::protocol::record::{Identity, Release, Terms};
-use crate::protocol::reference::{Gap, drawn};
+use crate::protocol::reference::drawn;
 use crate::server::{Caller, Delivered, Receipt};
 use crate::store::{Refusal, StoreError};
 
@@ -274,10 +274,7 @@ impl Proxy {
         }
         // Only here, where it is sent for certain: everything else that is done with a request goes
         // by the bytes that its caller sent.
-        let request = match &identified.gap {
-            Some(gap) => self.refer(gap, claimed.held().key, request),
-            None => request,
-        };
+        let request = self.with_reference(identified, claimed.held().key, request);
         let policy = &*lane.route.policy;
         let plan = Plan {
             upstream: Arc::clone(&lane.upstream),
@@ -293,8 +290,15 @@ impl Proxy {
         Standing::Owner(Seat::take(self.attempts.begin(claimed, plan, request)))
     }
 
-    /// Puts the operation's reference into its request.
-    fn refer(&self, gap: &Gap, key: RecordKey, request: Request<Bytes>) -> Request<Bytes> {
+    /// The request as it is sent for this record: with a reference, if it is to get one. The same
+    /// for every request of the operation.
+    fn with_reference(
+        &self,
+        identified: &Identified,
+        key: RecordKey,
+        request: Request<Bytes>,
+    ) -> Request<Bytes> {
+        let Some(gap) = &identified.gap else { return request };
         let reference = drawn(&self.ledger().secrets().index, key, gap.length());
         request.map(|body| gap.fill(&body, &reference))
     }
