@@ -24,3 +24,81 @@ pub fn last_resent(record: &Record) -> Option<Duration> {
     let resent = |event: &&super::record::Event| event.what == Happening::Resent;
     record.timeline.iter().rev().find(resent).map(|event| event.at.age())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::fingerprint::Fingerprint;
+    use crate::protocol::id::{AttemptId, ProcessId, RecordKey};
+    use crate::protocol::key::SecretId;
+    use crate::protocol::record::{Ago, Delivery, Doubt, Terms};
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const WITHIN: Duration = Duration::from_secs(3600);
+
+    fn record(claimed: u32, closed: bool) -> Record {
+        let closed = closed.then_some(Ago::NOW);
+        Record {
+            attempt: AttemptId::new([1; 16]),
+            process: ProcessId::new([2; 8]),
+            route: String::new(),
+            fingerprint: Fingerprint { secret: SecretId::new([3; 4]), digest: [4; 32] },
+            identity: Identity::Key,
+            terms: Terms {
+                lease: SECOND,
+                upstream_timeout: 90 * SECOND,
+                retention: WITHIN,
+                remember: WITHIN,
+                window: Duration::ZERO,
+            },
+            inputs: None,
+            claimed: Ago::new(claimed * SECOND),
+            renewed: Ago::NOW,
+            entered: Ago::NOW,
+            state: State::InDoubt { why: Doubt::OwnerSilent, closed, looked: 0, absent: 0 },
+            delivery: Delivery::default(),
+            timeline: vec![],
+        }
+    }
+
+    #[test]
+    fn only_a_doubt_whose_request_is_over_is_sent_again_and_only_within_its_time() {
+        for (claimed, closed, window) in [
+            (5, true, Some(3595)),
+            (5, false, None),
+            (90, false, None),
+            (91, false, Some(3509)),
+            (3599, true, Some(1)),
+            (3600, true, None),
+            (9999, true, None),
+        ] {
+            let found = resend_window(&record(claimed, closed), WITHIN);
+            assert_eq!(found, window.map(|left| left * SECOND), "{claimed} {closed}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_by_content_alone_is_never_sent_again() {
+        let mut content = record(91, true);
+        content.identity = Identity::Content(RecordKey::new([5; 16]));
+        assert_eq!(resend_window(&content, WITHIN), None);
+    }
+
+    #[test]
+    fn what_is_no_doubt_is_never_sent_again() {
+        let mut accepted = record(91, true);
+        accepted.state = State::Accepted { reply: None, looked: 0, absent: 0, after: None };
+        assert_eq!(resend_window(&accepted, WITHIN), None);
+        accepted.state = State::InFlight;
+        assert_eq!(resend_window(&accepted, WITHIN), None);
+    }
+
+    #[test]
+    fn what_was_sent_again_and_not_heard_of_is_left_alone_for_as_long_as_the_first() {
+        let mut resent = record(500, false);
+        resent.note(Happening::Resent);
+        assert_eq!(resend_window(&resent, WITHIN), None);
+        resent.advance(91 * SECOND);
+        assert_eq!(resend_window(&resent, WITHIN), Some(3009 * SECOND));
+    }
+}
