@@ -245,7 +245,8 @@ impl Proxy {
             Ok(Verdict::Follow(view)) => Standing::Follower(flights.join(view.operation())),
             Ok(Verdict::Doubt(view)) => {
                 if let (Identity::Key, Some(resend)) = (identified.identity, &lane.resend) {
-                    // The same fingerprint, so as good as the first one's.
+                    // The same fingerprint, so as good as the first one's, with its reference too.
+                    let request = self.with_reference(identified, view.operation().key, request);
                     flights.spares().keep(view.operation(), &request, resend.within);
                 }
                 let flight = flights.join(view.operation());

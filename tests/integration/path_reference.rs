@@ -1,7 +1,7 @@
 //! A reference that semel puts into the first request: the provider echoes it, and a lost answer is
 //! found by it. What the caller sent stays as it was, and so does what a retry must match.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use semel::demo::provider::Sought;
 use semel::store::SharedStore;
@@ -9,6 +9,7 @@ use semel::store::memory::MemoryStore;
 use serde_json::Value;
 
 use crate::support::client::Ask;
+use crate::support::rawserver::RawServer;
 use crate::support::scripted::{Scripted, with_length};
 use crate::support::sidecar::{Sidecar, config, provider};
 
@@ -153,4 +154,43 @@ async fn a_watched_duplicate_is_forwarded_as_it_came() {
     let first: Value = serde_json::from_slice(&bodies[0]).unwrap();
     assert!(first["ref"].is_string());
     assert_eq!(bodies[1], br#"{"amount": 700, "currency": "eur" }"#);
+}
+
+#[tokio::test]
+async fn what_is_sent_again_from_a_duplicate_has_the_reference_of_the_first() {
+    let bodies: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+    let seen = Arc::clone(&bodies);
+    let upstream = RawServer::start(move |mut peer| {
+        let seen = Arc::clone(&seen);
+        async move {
+            while let Some(request) = peer.request().await? {
+                let count = {
+                    let mut seen = seen.lock().expect("no test panics with it");
+                    seen.push(request.body);
+                    seen.len()
+                };
+                // The first answer is lost.
+                if count == 1 {
+                    return Ok(());
+                }
+                peer.ok("paid").await?;
+            }
+            Ok(())
+        }
+    })
+    .await;
+    let store: SharedStore = Arc::new(MemoryStore::default());
+    let plain_route = "reference: { into: { json: /ref } }";
+    let first = config(upstream.address, plain_route);
+    let first = Sidecar::start_on(Arc::clone(&store), first).await;
+    plain().key("k").ask(first.addr).await.problem(504, "outcome-unknown");
+    let resending = format!("{plain_route}\nlookup: {{ resend: {{ within: 1h }} }}");
+    let second = Sidecar::start_on(store, config(upstream.address, &resending)).await;
+
+    let answer = plain().key("k").ask(second.addr).await;
+
+    assert_eq!((answer.status, answer.text()), (200, "paid".to_owned()));
+    let bodies = bodies.lock().expect("no test panics with it");
+    assert!(String::from_utf8_lossy(&bodies[0]).contains("\"ref\":\""));
+    assert_eq!((bodies.len(), &bodies[0]), (2, &bodies[1]));
 }
