@@ -33,7 +33,7 @@ pub mod resend;
 pub mod spare;
 
 pub use flight::{Asked, Chunk, Flight, Flights, Seat, Stage, Streamed};
-pub use inquiry::{Inquiry, WallClock};
+pub use inquiry::{Exchange, Inquiry, WallClock};
 pub use resend::Resend;
 
 /// How often a lease is renewed within its term.

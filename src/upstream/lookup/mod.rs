@@ -4,7 +4,7 @@
 //! each encoded for the place where it stands; `names` takes the values that they name from the
 //! request; `read` reads answers. One strategy exists: GET by reference. Nothing here does I/O.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -107,6 +107,11 @@ impl fmt::Debug for Known<'_> {
 }
 
 impl Subject {
+    /// An operation that was claimed this long ago, asked about at this time.
+    pub const fn new(inputs: Inputs, claimed: Duration, now_unix: u64) -> Self {
+        Self { inputs, claimed, now_unix }
+    }
+
     /// When the operation was claimed, in seconds since 1970 by the clock of who asks.
     const fn sent_at_unix(&self) -> u64 {
         self.now_unix.saturating_sub(self.claimed.as_secs())
@@ -130,6 +135,12 @@ impl LookUp {
             inputs.insert(name.to_string(), value);
         }
         Ok(inputs)
+    }
+
+    /// The names of the values that it needs of a request, as they stand in [`Inputs`]: `key`,
+    /// `reference`, `body/a/b`, `path/id`.
+    pub fn input_names(&self) -> BTreeSet<String> {
+        self.names().map(Name::to_string).collect()
     }
 
     /// The question: path and query only, since where the provider is comes from the upstream's
