@@ -306,7 +306,7 @@ impl Reconciler {
             return Ok(Worked::Yes);
         };
         // Others leave it alone for as long as this look-up can take.
-        let asking = inquiry.as_ref().map_or(Duration::ZERO, |inquiry| inquiry.lookup.timeout);
+        let asking = inquiry.as_ref().map_or(Duration::ZERO, |inquiry| inquiry.lookup.patience());
         let reserved = asking + Duration::from_secs(1);
         if self.ledger.put_off(&mut held, reserved).await? != Swapped::Done {
             return Ok(Worked::Yes);

@@ -3,12 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::ledger::Ledger;
+use tokio::time::Instant;
+
+use crate::ledger::{Ledger, View};
 use crate::protocol::attempt::Held;
 use crate::protocol::outcome::{AbsentPolicy, Finding};
+use crate::protocol::record::State;
 use crate::protocol::reference::drawn;
 use crate::upstream::Upstream;
-use crate::upstream::lookup::{Inputs, LookUp, Subject, draw_reference};
+use crate::upstream::lookup::{Inputs, LookUp, Step, Subject, draw_reference};
 
 /// Seconds since 1970 by the wall clock, for look-ups that filter by date. Nothing is decided by it.
 pub type WallClock = fn() -> u64;
@@ -69,36 +72,31 @@ impl Inquiry {
         }
     }
 
-    /// Asks once, and tells every question and answer too. Changes nothing.
+    /// Asks once, and tells every question and answer too. Changes nothing. Time runs out for all
+    /// questions together.
     pub async fn try_out(&self, subject: &Subject) -> (Vec<Exchange>, Finding) {
-        let question = match self.lookup.question(subject) {
-            Ok(question) => question,
-            Err(why) => return (vec![], Finding::Failed(why)),
-        };
-        let asked = format!("{} {}", question.method(), question.uri());
-        let (timeout, body_max) = (self.lookup.timeout, self.lookup.body_max);
-        let answer = self.upstream.ask(question, timeout, body_max).await;
-        let (status, bytes) = match &answer {
-            Ok(answer) => (Some(answer.status().as_u16()), answer.body().len()),
-            Err(_) => (None, 0),
-        };
-        let finding = match answer {
-            Ok(answer) => self.lookup.read(subject, &answer),
-            Err(error) => Finding::Failed(error.to_string()),
-        };
-        let matched = match &finding {
-            Finding::Final(_) | Finding::Accepted => Some(1),
-            Finding::Absent => Some(0),
-            Finding::Unclear(_) | Finding::Failed(_) => None,
-        };
-        let verdict = match &finding {
-            Finding::Final(reply) => format!("final: recorded as {}", reply.status),
-            Finding::Accepted => "accepted: still working".to_owned(),
-            Finding::Absent => "absent".to_owned(),
-            Finding::Unclear(why) => format!("unclear: {why}"),
-            Finding::Failed(why) => format!("failed: {why}"),
-        };
-        (vec![Exchange { asked, status, bytes, matched, verdict }], finding)
+        let mut exchanges = vec![];
+        let until = Instant::now() + self.lookup.patience();
+        let mut step = self.lookup.interview(subject);
+        // It has an end: each answer is a page, of which there are so many, or the last but one.
+        loop {
+            let interview = match step {
+                Step::Ask(interview) => interview,
+                Step::Found(finding) => return (exchanges, finding),
+            };
+            let question = interview.question();
+            let asked = format!("{} {}", question.method(), question.uri());
+            let time = interview.timeout().min(until.saturating_duration_since(Instant::now()));
+            let answer = self.upstream.ask(question.clone(), time, interview.body_max()).await;
+            let (status, bytes) = match &answer {
+                Ok(answer) => (Some(answer.status().as_u16()), answer.body().len()),
+                Err(_) => (None, 0),
+            };
+            let answer = answer.map_err(|error| error.to_string());
+            let (matched, next) = interview.answer(answer, (self.wall)());
+            exchanges.push(Exchange { asked, status, bytes, matched, verdict: next.words() });
+            step = next;
+        }
     }
 
     /// What "absent" leads to.
@@ -108,14 +106,44 @@ impl Inquiry {
 
     fn subject(&self, ledger: &Ledger, held: &Held) -> Result<Subject, String> {
         let sealed = ledger.inputs(held).map_err(|error| error.to_string())?;
-        let mut inputs: Inputs = match sealed {
-            Some(text) => {
+        let place = self.place(ledger, held)?;
+        let mut inputs: Inputs = match (sealed, &place) {
+            (Some(text), _) => {
                 serde_json::from_slice(&text).map_err(|_| "damaged look-up values".to_owned())?
             }
-            None => return Err("claimed when the route had no look-up".to_owned()),
+            // Its place is all that need be known.
+            (None, Some(_)) => Inputs::new(),
+            (None, None) => {
+                return Err("claimed without the values that the look-up names".to_owned());
+            }
         };
         let index = &ledger.secrets().index;
         draw_reference(&mut inputs, |length| drawn(index, held.key, length));
-        Ok(Subject::new(inputs, held.record.claimed.age(), (self.wall)()))
+        let subject = Subject::new(inputs, held.record.claimed.age(), (self.wall)());
+        Ok(match place {
+            Some(place) => subject.accepted_at(place),
+            None => subject,
+        })
+    }
+
+    /// Where an accepted operation was said to be, if that is to be followed.
+    fn place(
+        &self,
+        ledger: &Ledger,
+        held: &Held,
+    ) -> Result<Option<Result<String, String>>, String> {
+        if !self.lookup.follows_location() || !matches!(held.record.state, State::Accepted { .. }) {
+            return Ok(None);
+        }
+        let view = ledger.view(held).map_err(|error| error.to_string())?;
+        let View::Accepted(accepted) = view else { return Ok(None) };
+        let Some(reply) = accepted.reply() else { return Ok(None) };
+        let is_location = |(name, _): &&(String, Vec<u8>)| name.eq_ignore_ascii_case("location");
+        let mut locations = reply.headers.iter().filter(is_location);
+        Ok(match (locations.next(), locations.next()) {
+            (None, _) => None,
+            (Some((_, location)), None) => Some(self.upstream.within(location)),
+            (Some(_), Some(_)) => Some(Err("it was accepted with two Locations".to_owned())),
+        })
     }
 }

@@ -15,6 +15,7 @@ use crate::protocol::fingerprint::Ignore;
 use crate::protocol::key::{KeySource, RequestView, ScopeRule, find_key};
 use crate::protocol::reference::{Place, ReferenceRule, Slot};
 use crate::proxy::route::{Duplicates, Missing, Mode, OnStoreFailure, Policy, Route, Routed};
+use crate::upstream::lookup::Known;
 
 /// Which request, under which config.
 #[derive(clap::Args)]
@@ -121,7 +122,7 @@ fn guarded(text: &mut String, route: &Route, request: &RequestView<'_>) {
     if let Some(rule) = &policy.reference {
         line(text, "reference", &reference(rule, request));
     }
-    line(text, "look-up", &look_up(policy));
+    line(text, "look-up", &look_up(route, request));
     line(text, "kept", &kept(policy));
     if policy.on_store_failure == OnStoreFailure::Pass {
         line(text, "no store", "it goes through unguarded");
@@ -239,11 +240,28 @@ fn reference(rule: &ReferenceRule, request: &RequestView<'_>) -> String {
     }
 }
 
-fn look_up(policy: &Policy) -> String {
-    match &policy.lookup {
-        None => "none: an unknown outcome waits for an operator".to_owned(),
-        Some(_) => format!(
-            "after {} without an answer, and after every unknown outcome",
+fn look_up(route: &Route, request: &RequestView<'_>) -> String {
+    let policy = &route.policy;
+    let Some(lookup) = &policy.lookup else {
+        return "none: an unknown outcome waits for an operator".to_owned();
+    };
+    let key = find_key(&policy.sources, request).ok().flatten().map(|(key, _)| key);
+    let captures = route.path.captures(request.path).collect();
+    let slot = policy.reference.as_ref().map(|rule| rule.slot(request));
+    let reference = match &slot {
+        Some(Slot::Given(text)) => Some(text.as_str()),
+        // Drawn at the claim.
+        Some(Slot::Open(_)) => Some(""),
+        Some(Slot::Closed(_)) | None => None,
+    };
+    let known = Known { key: key.as_ref(), reference, captures };
+    let asked = lookup.words();
+    match lookup.inputs(request, &known) {
+        Err(missing) => format!(
+            "{asked}; but this request has no {missing}, so an unknown outcome waits for an operator"
+        ),
+        Ok(_) => format!(
+            "{asked}; after {} without an answer, and after every unknown outcome",
             humantime::format_duration(policy.lookup_after)
         ),
     }
@@ -340,6 +358,23 @@ mod tests {
         assert!(reference("{\"m\":[]}").contains(
             "none in /m/r of the JSON body: the request is left alone, since something else stands"
         ));
+    }
+
+    #[test]
+    fn the_look_up_that_a_request_would_get_is_told() {
+        let look_up = |request: &str, body: &str| {
+            let route = format!("{{ match: {{ path: /v1 }}, lookup: {{ request: {request} }} }}");
+            explained(&route, &["POST", "/v1", "--body", body])
+        };
+        let by_order = "{ path: '/orders/{{ body.order }}' }";
+
+        let text = look_up(by_order, r#"{"order": "canary"}"#);
+        let told = "GET /orders/{{ body.order }}; after 10s without an answer, and after every";
+        assert!(text.contains(told) && !text.contains("canary"), "{text}");
+        let text = look_up(by_order, "{}");
+        assert!(text.contains("but this request has no body/order, so"), "{text}");
+        let text = look_up("{ method: POST, path: /search, body: '{}' }", "{}");
+        assert!(text.contains("POST /search; after 10s"), "{text}");
     }
 
     #[test]

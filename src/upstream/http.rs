@@ -23,7 +23,7 @@ use super::pool::{Held, Pool, Source};
 use super::settings::{
     Connections, Forwarding, PassTimeouts, Settings, SettingsInvalid, UpstreamUrl,
 };
-use super::{AnswerBody, AskError, Forwarded, PassError, StreamingBody, Upstream, Wire};
+use super::{AnswerBody, AskError, Forwarded, PassError, StreamingBody, Upstream, Wire, lookup};
 use crate::protocol::outcome::{NotSent, UnknownReason};
 use crate::task::Tasks;
 
@@ -234,6 +234,10 @@ impl Upstream for HttpUpstream {
         let (parts, body) = onward(headed, Patience::Until(wire.until())).into_parts();
         let body = bounded(body, body_max).await?;
         Ok(Response::from_parts(parts, body))
+    }
+
+    fn within(&self, location: &[u8]) -> Result<String, String> {
+        lookup::location::within(&self.url, location)
     }
 }
 

@@ -140,4 +140,11 @@ pub trait Upstream: Debug + Send + Sync + 'static {
         timeout: Duration,
         body_max: usize,
     ) -> Result<Response<Bytes>, AskError>;
+
+    /// The path and query, as [`ask`](Self::ask) takes them, of a `Location` that this upstream
+    /// gave, if that is a place of its own.
+    ///
+    /// # Errors
+    /// Why it is not followed.
+    fn within(&self, location: &[u8]) -> Result<String, String>;
 }

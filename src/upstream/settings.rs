@@ -207,6 +207,11 @@ impl UpstreamUrl {
         self.encrypted
     }
 
+    /// What stands before every path: empty, or `/base`.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// The request target: base, then path and query exactly as they came. `None` if they do not
     /// start with a slash (`OPTIONS *`).
     pub fn target(&self, request: &Uri) -> Option<Uri> {

@@ -13,6 +13,7 @@ mod path_large;
 mod path_leaving;
 mod path_lookup;
 mod path_outcomes;
+mod path_lookup_strategies;
 mod path_passing;
 mod path_reference;
 mod path_resend;

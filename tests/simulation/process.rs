@@ -27,7 +27,7 @@ use semel::server::{Body, Caller, Delivered, Receipt};
 use semel::task::Tasks;
 use semel::upstream::Upstream;
 use semel::upstream::lookup::LookUp;
-use semel::upstream::lookup::spec::{CreatedSpec, ReplySpec, Spec, StateSpec, TimeUnit};
+use semel::upstream::lookup::spec::{AskSpec, CreatedSpec, ReplySpec, Spec, StateSpec, TimeUnit};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -100,7 +100,8 @@ fn look_up() -> Arc<LookUp> {
     Arc::clone(LOOK_UP.get_or_init(|| {
         let texts = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
         let state = StateSpec {
-            path: "$.status".to_owned(),
+            path: Some("$.status".to_owned()),
+            failed_if: None,
             succeeded: texts(&["succeeded"]),
             accepted: texts(&["processing"]),
             failed: texts(&["failed"]),
@@ -111,15 +112,16 @@ fn look_up() -> Arc<LookUp> {
             // A record that reaches the store late looks younger by as much.
             skew: Duration::from_secs(60),
         };
+        let query = vec![("order".to_owned(), "{{ body.order }}".to_owned())];
         let spec = Spec {
-            query: vec![("order".to_owned(), "{{ body.order }}".to_owned())],
+            request: Some(AskSpec { query, ..AskSpec::get("/payments") }),
             item: Some("$.data[?@.order == {{ body.order | json }}]".to_owned()),
             state: Some(state),
             created: Some(created),
             succeeded: ReplySpec { status: 201, ..ReplySpec::default() },
             failed: Some(ReplySpec { status: 402, ..ReplySpec::default() }),
             timeout: Duration::from_secs(2),
-            ..Spec::new("/payments")
+            ..Spec::default()
         };
         Arc::new(LookUp::compile(spec, &[]).unwrap())
     }))

@@ -2,7 +2,7 @@
 //! idempotency key. What semel sends twice is charged twice.
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -276,6 +276,10 @@ impl Upstream for Line {
         Err(PassError::NotSent)
     }
 
+    fn within(&self, _: &[u8]) -> Result<String, String> {
+        Err("nothing here has a place of its own".to_owned())
+    }
+
     async fn ask(
         &self,
         request: Request<Bytes>,
@@ -294,6 +298,8 @@ impl Upstream for Line {
         let answer = |status: u16, body: String| {
             let mut answer = Response::new(Bytes::from(body));
             *answer.status_mut() = http::StatusCode::from_u16(status).unwrap();
+            let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(wall()));
+            answer.headers_mut().insert(http::header::DATE, date.parse().unwrap());
             answer
         };
         match blind {

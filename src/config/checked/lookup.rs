@@ -10,7 +10,8 @@ use crate::config::secrets;
 use crate::proxy::route::PathPattern;
 use crate::upstream::lookup::LookUp;
 use crate::upstream::lookup::spec::{
-    BODY_MAX, BodySpec, CreatedSpec, ReplySpec, SecretText, Spec, StateSpec, TimeUnit,
+    AskMethod, AskSpec, BODY_MAX, BodySpec, CreatedSpec, LocationSpec, NextSpec, ReplySpec,
+    SecretText, Spec, StateSpec, ThenSpec, TimeUnit,
 };
 
 /// Checks a route's look-up. `path` says which names its templates may use.
@@ -27,18 +28,15 @@ pub(super) fn check(
         Some(raw) => created(&under(at, "created"), raw, problems).map(Some),
         None => Some(None),
     };
-    let Some(request) = &raw.request else {
-        problems.fault(&under(at, "request"), "is needed, unless there is a `resend`");
-        return None;
-    };
-    let raw::LookUpMethod::Get = request.method;
     let absent = absent::check(&under(at, "absent"), &raw.absent, problems);
     let spec = Spec {
-        path: request.path.clone(),
-        query: pairs(&request.query),
-        headers: pairs(&request.headers),
+        request: raw.request.as_ref().map(request),
         credentials: credentials?,
+        errors: raw.errors.clone(),
         item: raw.item.clone(),
+        next: raw.next.as_ref().map(next),
+        then: raw.then.as_ref().map(then),
+        location: raw.location.as_ref().map(|raw| LocationSpec { item: raw.item.clone() }),
         state: raw.state.as_ref().map(state),
         created: created?,
         succeeded: succeeded(&raw.reply),
@@ -63,6 +61,33 @@ pub(super) fn check(
 /// In the file, what is recorded on success is not under a name of its own.
 fn place(at: &str) -> String {
     at.replacen("reply.succeeded", "reply", 1)
+}
+
+fn request(raw: &raw::LookUpRequest) -> AskSpec {
+    AskSpec {
+        method: match raw.method {
+            raw::LookUpMethod::Get => AskMethod::Get,
+            raw::LookUpMethod::Post => AskMethod::Post,
+        },
+        path: raw.path.clone(),
+        query: pairs(&raw.query),
+        headers: pairs(&raw.headers),
+        body: raw.body.clone(),
+    }
+}
+
+fn next(raw: &raw::NextPage) -> NextSpec {
+    NextSpec {
+        query: raw.query.clone(),
+        from: raw.from.clone(),
+        more: raw.while_.clone(),
+        pages: raw.pages,
+        newest_first: raw.newest_first,
+    }
+}
+
+fn then(raw: &raw::ThenStep) -> ThenSpec {
+    ThenSpec { request: request(&raw.request), item: raw.item.clone() }
 }
 
 fn credentials(
@@ -92,6 +117,7 @@ fn created(at: &str, raw: &raw::Created, problems: &mut Problems) -> Option<Crea
 fn state(raw: &raw::State) -> StateSpec {
     StateSpec {
         path: raw.path.clone(),
+        failed_if: raw.failed_if.clone(),
         succeeded: raw.succeeded.clone(),
         accepted: raw.accepted.clone(),
         failed: raw.failed.clone(),

@@ -12,15 +12,29 @@ use crate::config::text::SpanText;
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LookUp {
-    /// The question. May be missing where `resend` stands.
+    /// The question. May be missing where `resend` stands, or where the answer "accepted" says where
+    /// to ask (`location`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<LookUpRequest>,
     /// Headers of the question with secrets, like Authorization.
     #[serde(default)]
     pub credentials: BTreeMap<String, SecretSource>,
+    /// JSONPath (RFC 9535). If something is there, neither null nor empty, the question was not
+    /// answered, whatever the status (GraphQL).
+    #[serde(default)]
+    pub errors: Option<String>,
     /// JSONPath (RFC 9535) of the operation in the answer. Default: the whole body.
     #[serde(default)]
     pub item: Option<String>,
+    /// How a list goes on over pages. All are read before anything is believed.
+    #[serde(default)]
+    pub next: Option<NextPage>,
+    /// A second question about what the first one found; its templates may use `item`.
+    #[serde(default)]
+    pub then: Option<ThenStep>,
+    /// Operations that were accepted with a `Location` of the same origin are asked for there.
+    #[serde(default)]
+    pub location: Option<Location>,
     /// How the operation's state is read. Without it, that it exists settles it.
     #[serde(default)]
     pub state: Option<State>,
@@ -45,7 +59,7 @@ pub struct LookUp {
 impl LookUp {
     /// Whether there is somebody to ask, and not only a request to send again.
     pub const fn asks(&self) -> bool {
-        self.request.is_some()
+        self.request.is_some() || self.location.is_some()
     }
 }
 
@@ -53,7 +67,7 @@ fn lookup_timeout() -> SpanText {
     SpanText::new("5s")
 }
 
-/// The question. Path, query and header values are templates.
+/// The question. Path, query, header values and body are templates.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LookUpRequest {
@@ -68,15 +82,64 @@ pub struct LookUpRequest {
     /// Its headers, like Accept.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// The JSON document that a POST asks with. Each value in it becomes JSON.
+    #[serde(default)]
+    pub body: Option<String>,
 }
 
-/// The method of a question: one that changes nothing.
+/// The method of a question, which must change nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum LookUpMethod {
     /// GET.
     #[default]
     #[serde(rename = "GET")]
     Get,
+    /// POST: a search, with a body.
+    #[serde(rename = "POST")]
+    Post,
+}
+
+/// How a list goes on over pages.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NextPage {
+    /// The query parameter that names the next page.
+    pub query: String,
+    /// JSONPath of its value, in the page: a text or a number. Of a URL, only the parameter of
+    /// that name is taken. Without a value the page is the last.
+    pub from: String,
+    /// JSONPath of whether there is a next page. Missing, null, false: the page is the last.
+    #[serde(default, rename = "while")]
+    pub while_: Option<String>,
+    /// How many pages are read at most. A list that is longer settles nothing.
+    #[serde(default = "pages")]
+    pub pages: u32,
+    /// The newest come first: reading ends at what is older than the claim. Needs `created`.
+    #[serde(default)]
+    pub newest_first: bool,
+}
+
+fn pages() -> u32 {
+    10
+}
+
+/// The second question.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ThenStep {
+    /// What is asked.
+    pub request: LookUpRequest,
+    /// JSONPath of the operation in its answer. Default: the whole body.
+    #[serde(default)]
+    pub item: Option<String>,
+}
+
+/// How an operation is asked for where it was said to be.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Location {
+    /// JSONPath of the operation in the answer. Default: the whole body.
+    pub item: Option<String>,
 }
 
 /// How the operation's state is read.
@@ -84,7 +147,12 @@ pub enum LookUpMethod {
 #[serde(deny_unknown_fields)]
 pub struct State {
     /// JSONPath of the state, in the item.
-    pub path: String,
+    #[serde(default)]
+    pub path: Option<String>,
+    /// JSONPath, in the item. If something is there that is not null, it failed, whatever the
+    /// state is.
+    #[serde(default)]
+    pub failed_if: Option<String>,
     /// Values that mean: over, and well.
     #[serde(default)]
     pub succeeded: Vec<String>,

@@ -1,28 +1,38 @@
-//! Look-ups: how a provider is asked what became of an operation, and how its answer is read.
+//! Look-ups: how a provider is asked what became of an operation, and how its answers are read.
 //!
-//! [`spec`] is what may be said about a look-up and how it is checked; `template` renders texts,
-//! each encoded for the place where it stands; `names` takes the values that they name from the
-//! request; `read` reads answers. One strategy exists: GET by reference. Nothing here does I/O.
+//! [`spec`] is what may be said about a look-up, `compile` how it is checked; `template` renders
+//! texts, each encoded for the place where it stands; `names` takes the values that they name from
+//! the request; `asking` makes questions, `read` reads answers, `pages`, `time` and [`location`]
+//! are what their names say. [`interview`] leads through all of it, question by question. Nothing
+//! here does I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::ACCEPT;
-use http::{HeaderName, HeaderValue, Request, Response};
-use percent_encoding::{percent_decode_str, utf8_percent_encode};
-
+use self::asking::{Asking, Credentials};
+pub use self::interview::{Interview, Step};
 use self::names::Name;
-use self::read::Reading;
-use self::template::{Template, UNRESERVED, Values};
+use self::pages::Next;
+use self::read::{ItemPath, Reading};
+use self::template::{Template, Values};
+use self::time::Created;
 use crate::protocol::key::{IdempotencyKey, RequestView};
-use crate::protocol::outcome::{AbsentPolicy, Finding};
+use crate::protocol::outcome::AbsentPolicy;
 
+mod asking;
+mod compile;
+mod interview;
+pub mod location;
 mod names;
+mod pages;
 mod read;
 pub mod spec;
 mod template;
+mod time;
+
+/// How long a whole look-up may take, however many questions it has, unless one may take longer.
+const PATIENCE_MAX: Duration = Duration::from_secs(60);
 
 /// The values that a route's templates name, by name: taken from the request at the claim.
 pub type Inputs = BTreeMap<String, String>;
@@ -55,6 +65,7 @@ pub struct Subject {
     pub claimed: Duration,
     /// The wall clock, in seconds since 1970.
     pub now_unix: u64,
+    place: Place,
 }
 
 /// What is known of a request beside what it says itself. Shows no values.
@@ -68,6 +79,17 @@ pub struct Known<'a> {
     pub captures: Vec<(&'a str, &'a str)>,
 }
 
+/// Where an operation was said to be when it was accepted.
+#[derive(Clone, PartialEq, Eq)]
+enum Place {
+    /// It was not accepted, or without a place.
+    Unsaid,
+    /// At this path and query of the upstream.
+    At(String),
+    /// At a place that is not followed, for this reason.
+    Refused(String),
+}
+
 /// A route's look-up, checked: templates compiled, paths parsed, every name resolvable.
 #[derive(Debug)]
 pub struct LookUp {
@@ -77,17 +99,27 @@ pub struct LookUp {
     pub timeout: Duration,
     /// How large its answer may be, in bytes.
     pub body_max: usize,
-    asking: Asking,
+    /// `None`: only what was accepted with a `Location` can be asked about.
+    asking: Option<Asking>,
+    credentials: Credentials,
+    /// Statuses that say "not there".
+    absent_statuses: Vec<u16>,
+    errors: Option<serde_json_path::JsonPath>,
+    item: ItemPath,
+    next: Option<Next>,
+    then: Option<Then>,
+    location: Option<ItemPath>,
+    created: Option<Created>,
     reading: Reading,
+    /// Whether dates decide what is found.
+    is_dated: bool,
 }
 
-/// How the question is put.
+/// The second question, about what the first one found.
 #[derive(Debug)]
-struct Asking {
-    path: Template,
-    query: Vec<(String, Template)>,
-    headers: Vec<(HeaderName, Template)>,
-    credentials: Vec<(HeaderName, HeaderValue)>,
+struct Then {
+    asking: Asking,
+    item: ItemPath,
 }
 
 impl fmt::Debug for Subject {
@@ -109,7 +141,13 @@ impl fmt::Debug for Known<'_> {
 impl Subject {
     /// An operation that was claimed this long ago, asked about at this time.
     pub const fn new(inputs: Inputs, claimed: Duration, now_unix: u64) -> Self {
-        Self { inputs, claimed, now_unix }
+        Self { inputs, claimed, now_unix, place: Place::Unsaid }
+    }
+
+    /// The same, accepted with a place of its own: path and query, or why that is not followed.
+    #[must_use]
+    pub fn accepted_at(self, place: Result<String, String>) -> Self {
+        Self { place: place.map_or_else(Place::Refused, Place::At), ..self }
     }
 
     /// When the operation was claimed, in seconds since 1970 by the clock of who asks.
@@ -119,6 +157,10 @@ impl Subject {
 
     const fn values(&self) -> Values<'_> {
         Values { inputs: &self.inputs, sent_at_unix: self.sent_at_unix(), item: None }
+    }
+
+    const fn values_with<'a>(&'a self, item: &'a serde_json::Value) -> Values<'a> {
+        Values { item: Some(item), ..self.values() }
     }
 }
 
@@ -143,18 +185,48 @@ impl LookUp {
         self.names().map(Name::to_string).collect()
     }
 
-    /// The question: path and query only, since where the provider is comes from the upstream's
-    /// settings and from nowhere else.
-    ///
-    /// # Errors
-    /// Why it cannot be asked; the operation then waits for an operator.
-    pub fn question(&self, subject: &Subject) -> Result<Request<Bytes>, String> {
-        self.asking.question(&subject.values())
+    /// Begins to ask what became of an operation.
+    pub fn interview<'l>(&'l self, subject: &'l Subject) -> Step<'l> {
+        Step::first(self, subject)
     }
 
-    /// What the answer says.
-    pub fn read(&self, subject: &Subject, answer: &Response<Bytes>) -> Finding {
-        self.reading.read(subject, answer)
+    /// Whether what was accepted with a `Location` is asked for there.
+    pub const fn follows_location(&self) -> bool {
+        self.location.is_some()
+    }
+
+    /// How long a whole look-up may take.
+    pub fn patience(&self) -> Duration {
+        let pages = self.next.as_ref().map_or(1, |next| next.pages);
+        let questions = pages.saturating_add(u32::from(self.then.is_some()));
+        self.timeout.saturating_mul(questions).min(PATIENCE_MAX).max(self.timeout)
+    }
+
+    /// What it asks, in words, with the templates as they were written.
+    pub fn words(&self) -> String {
+        let mut words = String::new();
+        // Writing to a string cannot fail.
+        if let Some(asking) = &self.asking {
+            let _ = write!(words, "{} {}", asking.method(), asking.path.source());
+        }
+        if let Some(next) = &self.next {
+            let _ = write!(words, ", up to {} pages", next.pages);
+        }
+        if let Some(then) = &self.then {
+            let asking = &then.asking;
+            let _ = write!(words, ", then {} {}", asking.method(), asking.path.source());
+        }
+        match (&self.location, &self.asking) {
+            (None, _) => {}
+            (Some(_), None) => words.push_str("only what was accepted, at its Location"),
+            (Some(_), Some(_)) => words.push_str("; what was accepted, at its Location"),
+        }
+        words
+    }
+
+    /// By how much the clocks may differ.
+    fn skew(&self) -> Duration {
+        self.created.as_ref().map_or(spec::SKEW, |created| created.skew)
     }
 
     /// Whether a template names the reference that the provider echoes.
@@ -163,57 +235,18 @@ impl LookUp {
     }
 
     fn names(&self) -> impl Iterator<Item = &Name> {
-        self.asking.templates().chain(self.reading.templates()).flat_map(Template::names)
+        self.templates().flat_map(Template::names)
     }
-}
 
-impl Asking {
     fn templates(&self) -> impl Iterator<Item = &Template> {
-        let query = self.query.iter().map(|(_, template)| template);
-        let headers = self.headers.iter().map(|(_, template)| template);
-        std::iter::once(&self.path).chain(query).chain(headers)
+        let then = self.then.as_ref();
+        let asked = self.asking.iter().chain(then.map(|then| &then.asking));
+        let items = [Some(&self.item), then.map(|then| &then.item), self.location.as_ref()];
+        asked
+            .flat_map(Asking::templates)
+            .chain(items.into_iter().flatten().filter_map(ItemPath::template))
+            .chain(self.reading.templates())
     }
-
-    fn question(&self, values: &Values<'_>) -> Result<Request<Bytes>, String> {
-        let mut target = self.path.render(values).map_err(|why| format!("path: {why}"))?;
-        check_path(&target)?;
-        for (index, (name, template)) in self.query.iter().enumerate() {
-            let value = template.render(values).map_err(|why| format!("query {name}: {why}"))?;
-            target.push(if index == 0 { '?' } else { '&' });
-            target.extend(utf8_percent_encode(name, UNRESERVED));
-            target.push('=');
-            target.extend(utf8_percent_encode(&value, UNRESERVED));
-        }
-        let mut request = Request::get(target).header(ACCEPT, "application/json");
-        // From here on it is either there or has failed; a failed builder has no headers.
-        if let Some(headers) = request.headers_mut() {
-            for (name, template) in &self.headers {
-                let value = template.render(values).map_err(|why| format!("{name}: {why}"))?;
-                let value = HeaderValue::from_str(&value)
-                    .map_err(|_| format!("header {name}: it has characters no header may have"))?;
-                headers.insert(name, value);
-            }
-            for (name, value) in &self.credentials {
-                headers.insert(name, value.clone());
-            }
-        }
-        request.body(Bytes::new()).map_err(|_| "the path and query make no URI".to_owned())
-    }
-}
-
-/// Whether a rendered path stays where its author meant it to.
-fn check_path(path: &str) -> Result<(), String> {
-    if !path.starts_with('/') || path.starts_with("//") || path.contains(['?', '#', '\\']) {
-        return Err("path: expected /a/b without ?, # and \\".to_owned());
-    }
-    let leads_away = |segment: &str| {
-        let decoded = percent_decode_str(segment).decode_utf8_lossy();
-        decoded == "." || decoded == ".."
-    };
-    if path.split('/').any(leads_away) {
-        return Err("path: a segment is . or ..".to_owned());
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -106,6 +106,15 @@ impl Name {
     }
 }
 
+/// Whether a header's name says that its value is a secret. Those are never kept; a look-up has
+/// credentials of its own.
+pub(super) fn is_secret_header(name: &str) -> bool {
+    const EXACTLY: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
+    const PARTS: [&str; 5] = ["api-key", "apikey", "secret", "token", "password"];
+    let name = name.to_ascii_lowercase().replace('_', "-");
+    EXACTLY.contains(&&*name) || PARTS.iter().any(|part| name.contains(part))
+}
+
 fn only<T>(values: Vec<T>) -> Option<T> {
     let [value] = <[T; 1]>::try_from(values).ok()?;
     Some(value)

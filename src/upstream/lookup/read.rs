@@ -1,14 +1,11 @@
 //! What a provider's answer says. Whatever no rule names is unclear; nothing is guessed.
 
 use std::borrow::Cow;
-use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::Response;
 use serde_json::Value;
 use serde_json_path::JsonPath;
 
-use super::Subject;
 use super::template::{Template, Values};
 use crate::protocol::json::{self, Found, Node, Pointer};
 use crate::protocol::outcome::Finding;
@@ -17,17 +14,19 @@ use crate::protocol::record::Reply;
 /// How much of a value that no rule names is told.
 const TOLD_MAX: usize = 32;
 
-/// How an answer is read.
+/// How what was found is read.
 #[derive(Debug)]
 pub(super) struct Reading {
-    /// Statuses that say "not there".
-    pub(super) absent_statuses: Vec<u16>,
-    pub(super) item: ItemPath,
     /// `None`: that it is there is all there is to know.
     pub(super) state: Option<States>,
-    pub(super) created: Option<Created>,
     pub(super) succeeded: Answer,
     pub(super) failed: Answer,
+}
+
+/// An answer as JSON, read twice: once so that paths can be followed, once so that nothing is lost.
+pub(super) struct Document<'b> {
+    pub(super) value: Value,
+    exact: Node<'b>,
 }
 
 /// Where the operation stands in the answer.
@@ -42,27 +41,12 @@ pub(super) enum ItemPath {
 /// Which value of an item says how it is.
 #[derive(Debug)]
 pub(super) struct States {
-    pub(super) path: JsonPath,
+    /// Without one, what did not fail has succeeded: it is there.
+    pub(super) path: Option<JsonPath>,
+    pub(super) failed_if: Option<JsonPath>,
     pub(super) succeeded: Vec<String>,
     pub(super) accepted: Vec<String>,
     pub(super) failed: Vec<String>,
-}
-
-/// Where an item says when it was made; those made before the claim are other operations.
-#[derive(Debug)]
-pub(super) struct Created {
-    pub(super) path: JsonPath,
-    pub(super) unit: TimeUnit,
-    pub(super) skew: Duration,
-}
-
-/// How a time is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TimeUnit {
-    /// Seconds since 1970.
-    Unix,
-    /// `2026-03-01T12:00:00Z`, or with an offset.
-    Rfc3339,
 }
 
 /// What is recorded as the operation's answer.
@@ -82,9 +66,10 @@ pub(super) enum AnswerBody {
 }
 
 /// The operation as the provider shows it.
-struct Item<'d> {
-    value: &'d Value,
-    raw: &'d [u8],
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) value: Value,
+    raw: Bytes,
 }
 
 enum Condition {
@@ -93,79 +78,90 @@ enum Condition {
     Failed,
 }
 
-impl Reading {
-    pub(super) fn templates(&self) -> impl Iterator<Item = &Template> {
-        let item = match &self.item {
-            ItemPath::Rendered(template) => Some(template.as_ref()),
-            ItemPath::Whole | ItemPath::Fixed(_) => None,
-        };
-        let bodies = [&self.succeeded, &self.failed].into_iter().filter_map(Answer::template);
-        item.into_iter().chain(bodies)
-    }
-
-    pub(super) fn read(&self, subject: &Subject, answer: &Response<Bytes>) -> Finding {
-        let status = answer.status().as_u16();
-        if self.absent_statuses.contains(&status) {
-            return Finding::Absent;
-        }
-        if !answer.status().is_success() {
-            return Finding::Failed(format!("status {status}"));
-        }
-        self.found(subject, answer.body()).unwrap_or_else(Finding::Unclear)
-    }
-
-    fn found(&self, subject: &Subject, body: &[u8]) -> Result<Finding, String> {
-        // Read twice: once so that paths can be followed, once so that nothing is lost.
+impl<'b> Document<'b> {
+    pub(super) fn parse(body: &'b [u8]) -> Result<Self, String> {
         let exact = json::parse(body).map_err(|why| why.to_string())?;
         if exact.repeats_a_name() {
             return Err("a name is repeated in an object".to_owned());
         }
-        let document: Value =
-            serde_json::from_slice(body).map_err(|_| json::NotJson::Invalid.to_string())?;
-        let mut items = self.items(subject, &document, &exact)?;
-        if let Some(created) = &self.created {
-            items = created.since_claim(subject, items)?;
-        }
-        let item = match items.as_slice() {
-            [] => return Ok(Finding::Absent),
-            [item] => item,
-            [_, _, ..] => return Err("two matches".to_owned()),
-        };
-        let condition = match &self.state {
-            None => Condition::Succeeded,
-            Some(states) => states.condition(item.value)?,
-        };
-        match condition {
-            Condition::Succeeded => Ok(Finding::Final(self.succeeded.reply(subject, item)?)),
-            Condition::Accepted => Ok(Finding::Accepted),
-            Condition::Failed => Ok(Finding::Final(self.failed.reply(subject, item)?)),
+        let value = serde_json::from_slice(body).map_err(|_| json::NotJson::Invalid.to_string())?;
+        Ok(Self { value, exact })
+    }
+}
+
+impl ItemPath {
+    pub(super) fn template(&self) -> Option<&Template> {
+        match self {
+            Self::Rendered(template) => Some(template),
+            Self::Whole | Self::Fixed(_) => None,
         }
     }
 
-    fn items<'d>(
+    /// What stands there in the document.
+    ///
+    /// # Errors
+    /// Why that cannot be said.
+    pub(super) fn items(
         &self,
-        subject: &Subject,
-        document: &'d Value,
-        exact: &'d Node<'_>,
-    ) -> Result<Vec<Item<'d>>, String> {
-        let path = match &self.item {
-            ItemPath::Whole => return Ok(vec![Item { value: document, raw: exact.raw }]),
-            ItemPath::Fixed(path) => Cow::Borrowed(path),
-            ItemPath::Rendered(template) => {
-                let text = template.render(&subject.values())?;
+        values: &Values<'_>,
+        document: &Document<'_>,
+    ) -> Result<Vec<Item>, String> {
+        let item = |value: &Value, raw: &[u8]| Item {
+            value: value.clone(),
+            raw: Bytes::copy_from_slice(raw),
+        };
+        let path = match self {
+            Self::Whole => return Ok(vec![item(&document.value, document.exact.raw)]),
+            Self::Fixed(path) => Cow::Borrowed(path),
+            Self::Rendered(template) => {
+                let text = template.render(values)?;
                 let path = JsonPath::parse(&text);
                 Cow::Owned(path.map_err(|_| "the item's path cannot be rendered".to_owned())?)
             }
         };
-        let matches = path.query_located(document).dedup();
-        matches
+        let found = path.query_located(&document.value).dedup();
+        found
             .iter()
             .map(|found| {
-                let raw = raw_at(exact, &found.location().to_json_pointer());
-                Ok(Item { value: found.node(), raw: raw.ok_or("the item has no bytes")? })
+                let raw = raw_at(&document.exact, &found.location().to_json_pointer());
+                Ok(item(found.node(), raw.ok_or("the item has no bytes")?))
             })
             .collect()
     }
+}
+
+impl Reading {
+    pub(super) fn templates(&self) -> impl Iterator<Item = &Template> {
+        [&self.succeeded, &self.failed].into_iter().filter_map(Answer::template)
+    }
+
+    /// What the operation's own state says.
+    ///
+    /// # Errors
+    /// Why that is unclear.
+    pub(super) fn conclude(&self, values: &Values<'_>, item: &Item) -> Result<Finding, String> {
+        let condition = match &self.state {
+            None => Condition::Succeeded,
+            Some(states) => states.condition(&item.value)?,
+        };
+        match condition {
+            Condition::Succeeded => Ok(Finding::Final(self.succeeded.reply(values, item)?)),
+            Condition::Accepted => Ok(Finding::Accepted),
+            Condition::Failed => Ok(Finding::Final(self.failed.reply(values, item)?)),
+        }
+    }
+}
+
+/// Whether something stands at the path: not null, not false, not empty.
+pub(super) fn says_something(path: &JsonPath, value: &Value) -> bool {
+    path.query(value).iter().any(|found| match found {
+        Value::Null => false,
+        Value::Bool(value) => *value,
+        Value::Number(_) => true,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(values) => !values.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+    })
 }
 
 fn raw_at<'d>(exact: &'d Node<'_>, pointer: &str) -> Option<&'d [u8]> {
@@ -177,7 +173,11 @@ fn raw_at<'d>(exact: &'d Node<'_>, pointer: &str) -> Option<&'d [u8]> {
 
 impl States {
     fn condition(&self, item: &Value) -> Result<Condition, String> {
-        let state = self.path.query(item).exactly_one();
+        if self.failed_if.as_ref().is_some_and(|path| says_something(path, item)) {
+            return Ok(Condition::Failed);
+        }
+        let Some(path) = &self.path else { return Ok(Condition::Succeeded) };
+        let state = path.query(item).exactly_one();
         let state = state.map_err(|_| "the state is not one value".to_owned())?;
         let text = match state {
             Value::String(text) => text.clone(),
@@ -211,66 +211,6 @@ fn unnamed(state: &Value) -> String {
     }
 }
 
-impl Created {
-    /// Leaves out what is older than the claim.
-    fn since_claim<'d>(
-        &self,
-        subject: &Subject,
-        items: Vec<Item<'d>>,
-    ) -> Result<Vec<Item<'d>>, String> {
-        let since = subject.sent_at_unix().saturating_sub(self.skew.as_secs());
-        let mut kept = vec![];
-        for item in items {
-            let created = self.path.query(item.value).exactly_one().ok();
-            let created = created.and_then(|created| self.unit.seconds(created));
-            if created.ok_or("the time of creation cannot be read")? >= i128::from(since) {
-                kept.push(item);
-            }
-        }
-        Ok(kept)
-    }
-}
-
-impl TimeUnit {
-    /// Whole seconds since 1970, rounded down.
-    fn seconds(self, value: &Value) -> Option<i128> {
-        match self {
-            Self::Unix => {
-                let text = match value {
-                    Value::Number(number) => number.to_string(),
-                    Value::String(text) => text.clone(),
-                    Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
-                        return None;
-                    }
-                };
-                let whole = text.split_once('.').map_or(text.as_str(), |(whole, _)| whole);
-                whole.parse().ok()
-            }
-            Self::Rfc3339 => rfc3339(value.as_str()?),
-        }
-    }
-}
-
-fn rfc3339(text: &str) -> Option<i128> {
-    let (local, offset) = match text.strip_suffix(['Z', 'z']) {
-        Some(local) => (local, 0),
-        None => {
-            let (local, offset) = text.split_at_checked(text.len().checked_sub(6)?)?;
-            let sign = match offset.as_bytes()[0] {
-                b'+' => 1,
-                b'-' => -1,
-                _ => return None,
-            };
-            let (hours, minutes) = offset[1..].split_once(':')?;
-            let (hours, minutes): (u8, u8) = (hours.parse().ok()?, minutes.parse().ok()?);
-            (local, sign * (i128::from(hours) * 3600 + i128::from(minutes) * 60))
-        }
-    };
-    let time = humantime::parse_rfc3339(&format!("{local}Z")).ok()?;
-    let seconds = time.duration_since(UNIX_EPOCH).ok()?.as_secs();
-    Some(i128::from(seconds) - offset)
-}
-
 impl Answer {
     fn template(&self) -> Option<&Template> {
         match &self.body {
@@ -279,11 +219,11 @@ impl Answer {
         }
     }
 
-    fn reply(&self, subject: &Subject, item: &Item<'_>) -> Result<Reply, String> {
+    fn reply(&self, values: &Values<'_>, item: &Item) -> Result<Reply, String> {
         let body = match &self.body {
-            AnswerBody::Item => Bytes::copy_from_slice(item.raw),
+            AnswerBody::Item => item.raw.clone(),
             AnswerBody::Rendered(template) => {
-                let values = Values { item: Some(item.value), ..subject.values() };
+                let values = Values { item: Some(&item.value), ..*values };
                 let text = template.render(&values).map_err(|why| format!("reply: {why}"))?;
                 json::parse(text.as_bytes()).map_err(|why| format!("reply: {why}"))?;
                 text.into()

@@ -1,17 +1,11 @@
-//! What may be said about a look-up, in plain words, and how it becomes a [`LookUp`].
+//! What may be said about a look-up, in plain words. `compile` makes a [`LookUp`](super::LookUp) of it.
 
 use std::fmt;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use serde_json_path::JsonPath;
 use zeroize::Zeroizing;
 
-use super::names::{Name, Space};
-pub use super::read::TimeUnit;
-use super::read::{Answer, AnswerBody, Created, ItemPath, Reading, States};
-use super::template::{Position, Template};
-use super::{Asking, LookUp, check_path};
+pub use super::time::TimeUnit;
 use crate::protocol::outcome::AbsentPolicy;
 
 /// How long one question may take, unless said otherwise.
@@ -27,20 +21,26 @@ pub const SKEW: Duration = Duration::from_secs(120);
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretText(Zeroizing<String>);
 
-/// A look-up by GET: the request, and how its answer is read.
+/// A look-up: what is asked, and how the answers are read.
 #[derive(Debug, Clone)]
 pub struct Spec {
-    /// Template of the path.
-    pub path: String,
-    /// Names and templates of the query's values.
-    pub query: Vec<(String, String)>,
-    /// Names and templates of headers.
-    pub headers: Vec<(String, String)>,
+    /// The (first) question; without one, only what was accepted with a `Location` is asked about.
+    pub request: Option<AskSpec>,
     /// Headers whose values are secret.
     pub credentials: Vec<(String, SecretText)>,
+    /// RFC 9535 path: if something is there, the question was not answered, whatever the status.
+    pub errors: Option<String>,
     /// RFC 9535 path, or its template, that leads to the operation in the answer; without one the
     /// answer is the operation.
     pub item: Option<String>,
+    /// How a list goes on.
+    pub next: Option<NextSpec>,
+    /// A second question, about what the first one found. State and reply are then read from its
+    /// answer. How many matched is counted in the first one's; their age is judged there too if
+    /// they show it, else in the second's.
+    pub then: Option<ThenSpec>,
+    /// Where a `Location` leads, the operation's path in the answer; `None` follows none.
+    pub location: Option<LocationSpec>,
     /// Which value says how the operation is; without one its existence settles it.
     pub state: Option<StateSpec>,
     /// Which value says when the operation was made; older ones than the claim do not count.
@@ -59,11 +59,71 @@ pub struct Spec {
     pub body_max: usize,
 }
 
+/// A question.
+#[derive(Debug, Clone, Default)]
+pub struct AskSpec {
+    /// How.
+    pub method: AskMethod,
+    /// Template of the path.
+    pub path: String,
+    /// Names and templates of the query's values.
+    pub query: Vec<(String, String)>,
+    /// Names and templates of headers.
+    pub headers: Vec<(String, String)>,
+    /// Template of the JSON document that a search asks with; each value becomes JSON.
+    pub body: Option<String>,
+}
+
+/// How a question is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AskMethod {
+    /// By GET.
+    #[default]
+    Get,
+    /// By POST, a search that changes nothing.
+    Post,
+}
+
+/// How a list goes on over pages.
+#[derive(Debug, Clone)]
+pub struct NextSpec {
+    /// The query parameter that names the next page.
+    pub query: String,
+    /// RFC 9535 path of its value, in a page.
+    pub from: String,
+    /// RFC 9535 path of whether there is a next page.
+    pub more: Option<String>,
+    /// How many pages are read at most.
+    pub pages: u32,
+    /// Whether reading ends at what is older than the claim.
+    pub newest_first: bool,
+}
+
+/// A second question. Its templates may use `item`.
+#[derive(Debug, Clone)]
+pub struct ThenSpec {
+    /// The question.
+    pub request: AskSpec,
+    /// RFC 9535 path, or its template, of the operation in the answer.
+    pub item: Option<String>,
+}
+
+/// How an operation is read at its `Location`.
+#[derive(Debug, Clone, Default)]
+pub struct LocationSpec {
+    /// RFC 9535 path, or its template, of the operation in the answer.
+    pub item: Option<String>,
+}
+
 /// How an operation's state is read.
 #[derive(Debug, Clone, Default)]
 pub struct StateSpec {
-    /// RFC 9535 path, from the item.
-    pub path: String,
+    /// RFC 9535 path, from the item. It may be missing if `failed_if` is there: what did not fail
+    /// has then succeeded.
+    pub path: Option<String>,
+    /// RFC 9535 path, from the item: if something is there, not null, false or empty, the operation
+    /// failed, whatever its state.
+    pub failed_if: Option<String>,
     /// Values that say that it is over, well.
     pub succeeded: Vec<String>,
     /// Values that say that the provider is working on it.
@@ -119,6 +179,11 @@ impl SecretText {
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
+
+    /// Hands it out.
+    pub(super) fn expose(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Debug for SecretText {
@@ -133,15 +198,30 @@ impl Default for ReplySpec {
     }
 }
 
+impl AskSpec {
+    /// A GET of this path.
+    pub fn get(path: impl Into<String>) -> Self {
+        Self { path: path.into(), ..Self::default() }
+    }
+}
+
 impl Spec {
     /// A look-up at this path, and defaults: the answer is the operation, its existence settles.
     pub fn new(path: impl Into<String>) -> Self {
+        Self { request: Some(AskSpec::get(path)), ..Self::default() }
+    }
+}
+
+impl Default for Spec {
+    fn default() -> Self {
         Self {
-            path: path.into(),
-            query: vec![],
-            headers: vec![],
+            request: None,
             credentials: vec![],
+            errors: None,
             item: None,
+            next: None,
+            then: None,
+            location: None,
             state: None,
             created: None,
             succeeded: ReplySpec::default(),
@@ -151,213 +231,5 @@ impl Spec {
             timeout: TIMEOUT,
             body_max: BODY_MAX,
         }
-    }
-}
-
-impl LookUp {
-    /// Checks a specification. `captures` are the names in the route's path pattern.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it.
-    pub fn compile(spec: Spec, captures: &[&str]) -> Result<Self, Vec<SpecProblem>> {
-        let mut problems = Problems { found: vec![], captures };
-        problems.check("timeout", !spec.timeout.is_zero(), "expected more than nothing");
-        problems.check("body_max", spec.body_max > 0, "expected more than nothing");
-        let asking = problems.asking(&spec);
-        let reading = problems.reading(&spec);
-        match (asking, reading, problems.found.is_empty()) {
-            (Some(asking), Some(reading), true) => Ok(Self {
-                absent: spec.absent,
-                timeout: spec.timeout,
-                body_max: spec.body_max,
-                asking,
-                reading,
-            }),
-            _ => Err(problems.found),
-        }
-    }
-}
-
-/// Collects what is wrong, so that all of it is told at once.
-struct Problems<'a> {
-    found: Vec<SpecProblem>,
-    captures: &'a [&'a str],
-}
-
-impl Problems<'_> {
-    fn add(&mut self, at: &str, message: impl Into<String>) {
-        self.found.push(SpecProblem { at: at.to_owned(), message: message.into() });
-    }
-
-    fn check(&mut self, at: &str, holds: bool, message: &str) {
-        if !holds {
-            self.add(at, message);
-        }
-    }
-
-    fn note<T, E: fmt::Display>(&mut self, at: &str, result: Result<T, E>) -> Option<T> {
-        result.map_err(|why| self.add(at, why.to_string())).ok()
-    }
-
-    fn asking(&mut self, spec: &Spec) -> Option<Asking> {
-        let path = self.template("request.path", &spec.path, Position::Path);
-        if let Some(path) = &path {
-            let tried = path.try_out().and_then(|path| check_path(&path));
-            self.note("request.path", tried);
-        }
-        let query = spec.query.iter().map(|(name, source)| {
-            let at = format!("request.query.{name}");
-            Some((name.clone(), self.template(&at, source, Position::Text)?))
-        });
-        let query: Vec<_> = query.collect();
-        let headers = spec.headers.iter().map(|(name, source)| {
-            let at = format!("request.headers.{name}");
-            let header = self.header(&at, name);
-            let template = self.template(&at, source, Position::Text);
-            if let Some(text) = template.as_ref().and_then(|template| template.try_out().ok()) {
-                self.value(&at, &text);
-            }
-            Some((header?, template?))
-        });
-        let headers: Vec<_> = headers.collect();
-        let credentials = spec.credentials.iter().map(|(name, secret)| {
-            let at = format!("credentials.{name}");
-            let header = self.header(&at, name);
-            let mut value = self.value(&at, &secret.0)?;
-            value.set_sensitive(true);
-            Some((header?, value))
-        });
-        let credentials: Vec<_> = credentials.collect();
-        Some(Asking {
-            path: path?,
-            query: query.into_iter().collect::<Option<_>>()?,
-            headers: headers.into_iter().collect::<Option<_>>()?,
-            credentials: credentials.into_iter().collect::<Option<_>>()?,
-        })
-    }
-
-    fn reading(&mut self, spec: &Spec) -> Option<Reading> {
-        for &status in &spec.absent_statuses {
-            let holds = (300..=499).contains(&status);
-            self.check("absent.statuses", holds, "expected statuses from 300 to 499");
-        }
-        let item = match &spec.item {
-            None => Some(ItemPath::Whole),
-            Some(text) => self.item(text),
-        };
-        let state = spec.state.as_ref().map(|state| self.states(state));
-        let created = spec.created.as_ref().map(|created| {
-            let path = self.json_path("created.path", &created.path)?;
-            Some(Created { path, unit: created.unit, skew: created.skew })
-        });
-        let succeeded = self.answer("reply.succeeded", &spec.succeeded);
-        let failed = match &spec.failed {
-            Some(failed) => self.answer("reply.failed", failed),
-            // What is wrong with it was told just now.
-            None if succeeded.is_none() => None,
-            None => self.answer("reply.failed", &spec.succeeded),
-        };
-        Some(Reading {
-            absent_statuses: spec.absent_statuses.clone(),
-            item: item?,
-            state: state.map_or(Some(None), |state| state.map(Some))?,
-            created: created.map_or(Some(None), |created| created.map(Some))?,
-            succeeded: succeeded?,
-            failed: failed?,
-        })
-    }
-
-    fn item(&mut self, text: &str) -> Option<ItemPath> {
-        if !text.contains("{{") {
-            return self.json_path("item", text).map(ItemPath::Fixed);
-        }
-        let template = self.template("item", text, Position::JsonPath)?;
-        let tried = self.note("item", template.try_out())?;
-        self.json_path("item", &tried)?;
-        Some(ItemPath::Rendered(Box::new(template)))
-    }
-
-    fn states(&mut self, spec: &StateSpec) -> Option<States> {
-        let lists = [&spec.succeeded, &spec.accepted, &spec.failed];
-        let mut values: Vec<_> = lists.into_iter().flatten().collect();
-        self.check("state", !values.is_empty(), "no value is named: nothing could ever settle");
-        values.sort_unstable();
-        for pair in values.windows(2).filter(|pair| pair[0] == pair[1]) {
-            self.add("state", format!("{:?} stands twice", pair[0]));
-        }
-        Some(States {
-            path: self.json_path("state.path", &spec.path)?,
-            succeeded: spec.succeeded.clone(),
-            accepted: spec.accepted.clone(),
-            failed: spec.failed.clone(),
-        })
-    }
-
-    fn answer(&mut self, at: &str, spec: &ReplySpec) -> Option<Answer> {
-        let has_body =
-            (200..=599).contains(&spec.status) && !matches!(spec.status, 204 | 205 | 304);
-        let status_at = format!("{at}.status");
-        self.check(&status_at, has_body, "expected a status from 200 to 599 that has a body");
-        let mut headers = vec![];
-        for (name, value) in &spec.headers {
-            let at = format!("{at}.headers.{name}");
-            let (name, value) = (self.header(&at, name), self.value(&at, value));
-            if let (Some(name), Some(value)) = (name, value) {
-                headers.push((name.as_str().to_owned(), value.as_bytes().to_vec()));
-            }
-        }
-        if !headers.iter().any(|(name, _)| name == CONTENT_TYPE.as_str()) {
-            headers.insert(0, (CONTENT_TYPE.as_str().to_owned(), b"application/json".to_vec()));
-        }
-        let body = match &spec.body {
-            BodySpec::Item => AnswerBody::Item,
-            BodySpec::Template(source) => {
-                let template = self.template(&format!("{at}.body"), source, Position::Json)?;
-                AnswerBody::Rendered(Box::new(template))
-            }
-        };
-        Some(Answer { status: spec.status, headers, body })
-    }
-
-    fn template(&mut self, at: &str, source: &str, position: Position) -> Option<Template> {
-        let template = self.note(at, Template::compile(source, position))?;
-        for name in template.names() {
-            match name {
-                Name::In(Space::Path, name) if !self.captures.contains(&name.as_str()) => {
-                    self.add(at, format!("the route's path has no {{{name}}}"));
-                }
-                Name::In(..) | Name::Key | Name::Reference => {}
-            }
-        }
-        Some(template)
-    }
-
-    fn json_path(&mut self, at: &str, text: &str) -> Option<JsonPath> {
-        let path = JsonPath::parse(text);
-        self.note(at, path.map_err(|why| format!("not an RFC 9535 path: {why}")))
-    }
-
-    /// A header's name, unless it belongs to the connection or its framing.
-    fn header(&mut self, at: &str, name: &str) -> Option<HeaderName> {
-        const RESERVED: [&str; 9] = [
-            "connection",
-            "content-length",
-            "host",
-            "keep-alive",
-            "proxy-connection",
-            "te",
-            "trailer",
-            "transfer-encoding",
-            "upgrade",
-        ];
-        let name = self.note(at, name.parse::<HeaderName>())?;
-        let free = !RESERVED.contains(&name.as_str());
-        self.check(at, free, "this header is not for configuring");
-        free.then_some(name)
-    }
-
-    fn value(&mut self, at: &str, value: &str) -> Option<HeaderValue> {
-        // The library's error does not quote the value.
-        self.note(at, HeaderValue::from_str(value))
     }
 }

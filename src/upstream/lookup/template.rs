@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
 use minijinja::value::{Object, Serde, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Output, UndefinedBehavior, filters};
@@ -30,6 +31,18 @@ const PLACEHOLDER: &str = "1";
 
 const TEMPLATE: &str = "template";
 
+/// The name of what was found.
+const ITEM: &str = "item";
+
+/// The name of the time at which the operation was claimed.
+const SENT_AT: &str = "sent_at_unix";
+
+/// What stands for it when a template is tried out: some time from which something can be taken.
+const SENT_AT_TRIED: u64 = 1_800_000_000;
+
+/// The last second of the year 9999, beyond which no time is written.
+const UNIX_MAX: u64 = 253_402_300_799;
+
 /// Where a rendered text will stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Position {
@@ -39,8 +52,15 @@ pub(super) enum Position {
     Text,
     /// In a JSONPath: each value is a JSON literal that can be compared exactly.
     JsonPath,
-    /// In a JSON document: each value is JSON. Here `item` is known.
+    /// In a JSON document: each value is JSON.
     Json,
+}
+
+/// Whether a text may use `item`, the operation that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Item {
+    Known,
+    NotYet,
 }
 
 /// What a rendering may use.
@@ -56,6 +76,8 @@ pub(super) struct Values<'a> {
 pub(super) struct Template {
     engine: Environment<'static>,
     names: BTreeSet<Name>,
+    source: String,
+    uses: BTreeSet<String>,
 }
 
 impl Template {
@@ -63,7 +85,7 @@ impl Template {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn compile(source: &str, position: Position) -> Result<Self, String> {
+    pub(super) fn compile(source: &str, position: Position, item: Item) -> Result<Self, String> {
         if source.contains("{%") || source.contains("{#") {
             return Err("only {{ … }} may stand in it, no {% … %} and no {# … #}".to_owned());
         }
@@ -71,8 +93,20 @@ impl Template {
         engine
             .add_template_owned(TEMPLATE, source.to_owned())
             .map_err(|error| describe(&error, true))?;
-        let names = find_names(&engine, position)?;
-        Ok(Self { engine, names })
+        let names = find_names(&engine, item)?;
+        let template = engine.get_template(TEMPLATE).map_err(|error| describe(&error, true))?;
+        let uses = template.undeclared_variables(false).into_iter().collect();
+        Ok(Self { engine, names, source: source.to_owned(), uses })
+    }
+
+    /// The text that it was made of.
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether it depends on when the operation was sent.
+    pub(super) fn uses_time(&self) -> bool {
+        self.uses.contains(SENT_AT)
     }
 
     /// The names that it uses.
@@ -86,17 +120,26 @@ impl Template {
     /// Why it cannot be; never with a value in it.
     pub(super) fn render(&self, values: &Values<'_>) -> Result<String, String> {
         let mut root = spaces(&self.names, |name| values.inputs.get(&name.to_string()).cloned());
-        root.insert("sent_at_unix".to_owned(), values.sent_at_unix.into());
+        root.insert(SENT_AT.to_owned(), values.sent_at_unix.into());
         if let Some(item) = values.item {
-            root.insert("item".to_owned(), Value::from(Serde(item)));
+            root.insert(ITEM.to_owned(), Value::from(Serde(item)));
         }
         render(&self.engine, root)
     }
 
-    /// Fills it in with something, to see what comes out.
-    pub(super) fn try_out(&self) -> Result<String, String> {
-        let inputs = self.names.iter().map(|name| (name.to_string(), PLACEHOLDER.to_owned()));
-        self.render(&Values { inputs: &inputs.collect(), sent_at_unix: 0, item: None })
+    /// Fills it in with something, to see what comes out. `None`: what becomes of an item shows
+    /// only when there is one.
+    ///
+    /// # Errors
+    /// What can never be filled in.
+    pub(super) fn try_out(&self) -> Result<Option<String>, String> {
+        let mut root = spaces(&self.names, |_| Some(PLACEHOLDER.to_owned()));
+        root.insert(SENT_AT.to_owned(), SENT_AT_TRIED.into());
+        if !self.uses.contains(ITEM) {
+            return render(&self.engine, root).map(Some);
+        }
+        root.insert(ITEM.to_owned(), Value::from_object(Anything));
+        Ok(render(&self.engine, root).ok())
     }
 }
 
@@ -123,6 +166,7 @@ fn engine(position: Position) -> Environment<'static> {
     engine.add_filter("int", filters::int);
     engine.add_filter("lower", filters::lower);
     engine.add_filter("replace", filters::replace);
+    engine.add_filter("rfc3339", rfc3339);
     engine.add_filter("trim", filters::trim);
     engine.add_filter("upper", filters::upper);
     engine.add_filter("json", move |value: &Value| {
@@ -130,6 +174,14 @@ fn engine(position: Position) -> Environment<'static> {
     });
     engine.set_formatter(move |out, _, value| write(position, out, value));
     engine
+}
+
+/// Seconds since 1970 as `2026-01-31T12:00:00Z`.
+fn rfc3339(seconds: &Value) -> Result<String, Error> {
+    let whole = u64::try_from(seconds.clone()).ok().filter(|&seconds| seconds <= UNIX_MAX);
+    let whole = whole.ok_or_else(|| refusal("a value is no number of seconds since 1970"))?;
+    let time = UNIX_EPOCH + Duration::from_secs(whole);
+    Ok(humantime::format_rfc3339_seconds(time).to_string())
 }
 
 fn write(position: Position, out: &mut Output<'_>, value: &Value) -> Result<(), Error> {
@@ -147,6 +199,9 @@ fn write(position: Position, out: &mut Output<'_>, value: &Value) -> Result<(), 
 }
 
 fn plain(value: &Value) -> Result<String, Error> {
+    if value.downcast_object_ref::<Anything>().is_some() {
+        return Ok(PLACEHOLDER.to_owned());
+    }
     let kind = value.kind();
     if matches!(kind, ValueKind::String | ValueKind::Number | ValueKind::Bool) {
         return Ok(value.to_string());
@@ -160,6 +215,9 @@ fn plain(value: &Value) -> Result<String, Error> {
 fn json(position: Position, value: &Value) -> Result<String, Error> {
     if value.is_undefined() {
         return Err(Error::from(ErrorKind::UndefinedError));
+    }
+    if value.downcast_object_ref::<Anything>().is_some() {
+        return Ok(PLACEHOLDER.to_owned());
     }
     if position == Position::JsonPath {
         plain(value)?;
@@ -178,27 +236,27 @@ fn refusal(why: &'static str) -> Error {
 
 /// The names that a template uses: those that can be read off it, and those in brackets, which show
 /// when it is tried out.
-fn find_names(engine: &Environment<'static>, position: Position) -> Result<BTreeSet<Name>, String> {
+fn find_names(engine: &Environment<'static>, item: Item) -> Result<BTreeSet<Name>, String> {
     let template = engine.get_template(TEMPLATE).map_err(|error| describe(&error, true))?;
     let mut names = BTreeSet::new();
     for name in template.undeclared_variables(true) {
-        names.extend(declared(&name, position)?);
+        names.extend(declared(&name, item)?);
     }
     let seen = Arc::default();
     let mut root = spaces(&names, |_| Some(PLACEHOLDER.to_owned()));
-    root.insert("sent_at_unix".to_owned(), 0.into());
-    root.insert("item".to_owned(), Value::from(BTreeMap::<String, Value>::new()));
+    root.insert(SENT_AT.to_owned(), SENT_AT_TRIED.into());
+    root.insert(ITEM.to_owned(), Value::from_object(Anything));
     for space in Space::ALL {
         let known = root.remove(space.name()).unwrap_or_default();
         let recorder = Recorder { space, known, seen: Arc::clone(&seen) };
         root.insert(space.name().to_owned(), Value::from_object(recorder));
     }
-    match position {
-        Position::Path | Position::Text | Position::JsonPath => {
+    match item {
+        Item::NotYet => {
             render(engine, root)?;
         }
         // What an item looks like is not known before there is one.
-        Position::Json => {
+        Item::Known => {
             let mut lenient = engine.clone();
             lenient.set_undefined_behavior(UndefinedBehavior::Chainable);
             lenient.set_formatter(|_, _, _| Ok(()));
@@ -210,13 +268,13 @@ fn find_names(engine: &Environment<'static>, position: Position) -> Result<BTree
 }
 
 /// What a dotted name means; nothing if it needs nothing of the request, or shows only later.
-fn declared(name: &str, position: Position) -> Result<Option<Name>, String> {
+fn declared(name: &str, item: Item) -> Result<Option<Name>, String> {
     let (first, rest) = name.split_once('.').map_or((name, None), |(a, b)| (a, Some(b)));
     match (first, Space::named(first), rest) {
         ("key", _, None) => Ok(Some(Name::Key)),
         ("reference", _, None) => Ok(Some(Name::Reference)),
-        ("sent_at_unix", _, None) => Ok(None),
-        ("item", _, _) if position == Position::Json => Ok(None),
+        (SENT_AT, _, None) => Ok(None),
+        (ITEM, _, _) if item == Item::Known => Ok(None),
         (_, Some(_), None) => Ok(None),
         (_, Some(space @ Space::Body), Some(rest)) => {
             Ok(Some(Name::In(space, format!("/{}", rest.replace('.', "/")))))
@@ -276,6 +334,20 @@ fn nest(members: &mut Members, pointer: &str, value: &str) {
             return;
         }
         members = member(members, step);
+    }
+}
+
+/// Stands for an operation, and for everything in it, before there is one.
+#[derive(Debug)]
+struct Anything;
+
+impl Object for Anything {
+    fn get_value(self: &Arc<Self>, _: &Value) -> Option<Value> {
+        Some(Value::from_object(Self))
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(PLACEHOLDER)
     }
 }
 
