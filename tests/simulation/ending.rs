@@ -8,6 +8,7 @@ use rand::RngExt as _;
 use semel::ledger::Found;
 use semel::protocol::id::ProcessId;
 use semel::protocol::record::{Entry, Identity, State};
+use semel::proxy::route::Duplicates;
 use semel::task::Drained;
 use tokio::time::sleep;
 
@@ -95,7 +96,9 @@ fn settled(world: &World, all: bool) {
         }
         // A store's clock that went back makes payments look older than their claims.
         let shifted = world.stepped_back.load(Ordering::Relaxed);
-        let asked = all || record.identity == Identity::Key;
+        // Who waits has an operation looked up at once; all else has time.
+        let waited = world.terms.duplicates == Duplicates::Wait;
+        let asked = all || (waited && record.identity == Identity::Key);
         if !waits || !asked || !can_be_asked || shifted || lost.contains(&key) {
             continue;
         }

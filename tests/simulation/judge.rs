@@ -7,7 +7,7 @@ use semel::protocol::record::SettledBy;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::book::{Book, Fate, TryId, short};
+use crate::book::{Book, Fate, Send, TryId, short};
 use crate::provider::Provider;
 
 /// An answer, as a caller can read it.
@@ -42,6 +42,10 @@ impl Told {
     pub(crate) fn is_over(&self) -> bool {
         self.is_final()
             || self.slug().is_some_and(|slug| slug == "reply-not-kept" || slug == "key-reused")
+    }
+
+    fn payment(&self) -> Option<usize> {
+        self.body["id"].as_str().and_then(|id| id.strip_prefix("pay_")?.parse().ok())
     }
 
     pub(crate) fn slug(&self) -> Option<&str> {
@@ -109,7 +113,7 @@ fn outcome(book: &Book, provider: &Provider, this_try: TryId, told: &Told) {
     let Some(operation) = told.operation() else {
         return book.violation(format!("try {this_try} got an outcome of no operation"));
     };
-    let payment = told.body["id"].as_str().and_then(|id| id.strip_prefix("pay_")?.parse().ok());
+    let payment = told.payment();
     let mut pages = book.pages();
     if pages.lost.contains(&operation.key) || pages.lost.contains(&pages.tries[this_try].key) {
         return;
@@ -158,6 +162,12 @@ fn outcome(book: &Book, provider: &Provider, this_try: TryId, told: &Told) {
             .check(by_operator, || format!("try {this_try} got an outcome, nothing was sent"));
     };
     drop(pages);
+    is_true(book, provider, this_try, told, &send);
+}
+
+/// Holds an outcome against what the provider did.
+fn is_true(book: &Book, provider: &Provider, this_try: TryId, told: &Told, send: &Send) {
+    let payment = told.payment();
     let exists = send.payment.and_then(|index| provider.payment(index));
     let is_true = match told.status {
         201 => exists.is_some_and(|payment| payment.status == "succeeded"),
