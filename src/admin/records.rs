@@ -20,7 +20,6 @@ use crate::ledger::{Change, Concluded, Found, Ledger, TAG_ACCEPTED, TAG_IN_DOUBT
 use crate::protocol::attempt::Held;
 use crate::protocol::id::OperationId;
 use crate::protocol::record::{Delivery, Happening, Release, Reply, SettledBy, State};
-use crate::protocol::resend::last_resent;
 use crate::store::{Listing, Tag};
 
 /// How many records a page has if nothing is said, and at the most.
@@ -238,7 +237,7 @@ impl Desk<'_> {
         };
         let mut held = self.find(id).await?;
         trial.before = Some(held.record.state.name());
-        may_change(&held).map_err(Refused::conflict)?;
+        may_change(self.ledger, &held).map_err(Refused::conflict)?;
         held.record.note(Happening::Operator {
             action: trial.action.to_owned(),
             reason: trial.reason.clone(),
@@ -406,7 +405,7 @@ fn filter(query: &str) -> Result<Filter, String> {
 }
 
 /// Whether a person may act: nobody else can, any more.
-fn may_change(held: &Held) -> Result<(), String> {
+fn may_change(ledger: &Ledger, held: &Held) -> Result<(), String> {
     let record = &held.record;
     match &record.state {
         State::Settled(_) => Err("it is settled; an outcome never changes".to_owned()),
@@ -414,21 +413,14 @@ fn may_change(held: &Held) -> Result<(), String> {
         State::InFlight if record.renewed.age() <= record.terms.lease => {
             Err("its owner is alive; wait for its answer or for its lease to end".to_owned())
         }
-        State::InFlight | State::InDoubt { closed: None, .. }
-            if record.claimed.age() <= record.terms.upstream_timeout =>
-        {
-            let left = record.terms.upstream_timeout - record.claimed.age();
-            Err(format!(
-                "its owner may still be heard upstream for {} s; wait that long",
-                left.as_secs() + 1
-            ))
+        State::InFlight => {
+            spent(ledger, held)?;
+            Err("its lease has ended; it will be in doubt in a moment".to_owned())
         }
-        State::InDoubt { closed: None, .. }
-            if last_resent(record).is_some_and(|ago| ago <= record.terms.upstream_timeout) =>
-        {
-            Err("it was sent again and may still be heard upstream; wait a moment".to_owned())
-        }
-        State::InFlight => Err("its lease has ended; it will be in doubt in a moment".to_owned()),
-        State::InDoubt { .. } | State::Accepted { .. } => Ok(()),
+        State::InDoubt { .. } | State::Accepted { .. } => spent(ledger, held),
     }
+}
+
+fn spent(ledger: &Ledger, held: &Held) -> Result<(), String> {
+    ledger.is_spent(held).map_err(|may_send| may_send.to_string())
 }

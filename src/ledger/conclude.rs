@@ -256,7 +256,7 @@ impl Ledger {
 
     /// Whether the owner's process is certainly gone: only one process at a time has this store, and
     /// now it is this one.
-    fn is_successor_of(&self, record: &Record) -> bool {
+    pub(super) fn is_successor_of(&self, record: &Record) -> bool {
         self.store.is_exclusive() && record.process != self.process
     }
 

@@ -5,7 +5,7 @@
 //! can tell a caller an outcome that was not put on record first (or marked as not yet recorded).
 //!
 //! Read `claim`, then `conclude`; `content` is how a request without a key finds its record,
-//! `views` what others get to see.
+//! `views` what others get to see, `watch` how long an owner that is not heard of may still send.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +19,7 @@ use crate::protocol::id::{AttemptId, ProcessId, RecordKey, Token};
 use crate::protocol::invariants;
 use crate::protocol::key::Secret;
 use crate::protocol::record::{Entry, Pointer, Record, State, Unreadable};
+use crate::protocol::resend::last_resend;
 use crate::protocol::seal::{Binding, Seals};
 use crate::store::{Purpose, SharedStore, StoreError, Stored, Swap, Swapped, Tag, Write};
 
@@ -29,11 +30,14 @@ mod enrol;
 #[cfg(test)]
 mod tests;
 mod views;
+mod watch;
 
 pub use claim::{Ask, ClaimError, Unproven, Verdict};
 pub use conclude::{Change, Concluded, Pending};
 pub use enrol::EnrolError;
 pub use views::{Accepted, InDoubt, InFlight, Released, Settled, View};
+pub use watch::MaySend;
+use watch::Watch;
 
 /// How long a released record is kept for those who wait for it.
 pub const RELEASED_KEPT: Duration = Duration::from_secs(600);
@@ -73,6 +77,7 @@ pub struct Ledger {
     process: ProcessId,
     epoch: Instant,
     pending_bytes: AtomicUsize,
+    watch: Watch,
     /// Why nothing may be claimed, by the last examination of the store.
     unfit: Mutex<Option<String>>,
 }
@@ -100,7 +105,8 @@ impl Ledger {
         let process = ProcessId::new(entropy::draw(&*entropy));
         let epoch = Instant::now();
         let (pending_bytes, unfit) = (AtomicUsize::new(0), Mutex::new(None));
-        Self { store, secrets, entropy, process, epoch, pending_bytes, unfit }
+        let watch = Watch::default();
+        Self { store, secrets, entropy, process, epoch, pending_bytes, watch, unfit }
     }
 
     /// The store below, for examinations and the agenda.
@@ -164,14 +170,20 @@ impl Ledger {
     ) -> Result<Found, ReadError> {
         match Entry::read(&stored.bytes, stored.age)? {
             Entry::Pointer(pointer) => Ok(Found::Pointer(stored.token, pointer)),
-            Entry::Record(record) => Ok(Found::Record(Held {
-                key,
-                token: stored.token,
-                writer: self.draw_attempt(),
-                tries: 0,
-                as_of: asked,
-                record: *record,
-            })),
+            Entry::Record(record) => {
+                if watch::needs_watching(&record) {
+                    let resend = last_resend(&record);
+                    self.watch.saw(record.operation(key), resend, self.now());
+                }
+                Ok(Found::Record(Held {
+                    key,
+                    token: stored.token,
+                    writer: self.draw_attempt(),
+                    tries: 0,
+                    as_of: asked,
+                    record: *record,
+                }))
+            }
         }
     }
 

@@ -357,3 +357,25 @@ async fn a_name_leads_to_its_record_over_a_pointer_or_to_nothing() {
     assert_eq!(world.found(POINTER).await, Some(by_content.held().operation()));
     assert_eq!(world.found(KEY).await, Some(by_key.held().operation()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_store_clock_that_steps_forward_ends_nobodys_right_to_send() {
+    let world = World::new().await;
+    let _owner = world.claimed().await;
+    tokio::time::advance(Duration::from_secs(1)).await;
+    world.memory.put_clock_forward(Duration::from_secs(3000));
+    let held = world.ledger.read(KEY).await.unwrap().unwrap();
+    assert!(held.record.claimed.age() > TERMS.upstream_timeout);
+
+    let early = world.ledger.is_spent(&held);
+    tokio::time::advance(TERMS.upstream_timeout - LEASE).await;
+    let held = world.ledger.read(KEY).await.unwrap().unwrap();
+    let still = world.ledger.is_spent(&held);
+    tokio::time::advance(LEASE + Duration::from_secs(1)).await;
+    let held = world.ledger.read(KEY).await.unwrap().unwrap();
+
+    let of = TERMS.upstream_timeout;
+    assert_eq!(early, Err(MaySend::For { left: of, watched: Duration::ZERO, of }));
+    assert_eq!(still, Err(MaySend::For { left: LEASE, watched: of - LEASE, of }));
+    assert_eq!(world.ledger.is_spent(&held), Ok(()));
+}

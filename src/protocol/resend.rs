@@ -25,6 +25,18 @@ pub fn last_resent(record: &Record) -> Option<Duration> {
     record.timeline.iter().rev().find(resent).map(|event| event.at.age())
 }
 
+/// Which of the operation's events the last time was that it was sent again; none: 0. Another number
+/// means another time, or that it was too long ago to be kept.
+pub fn last_resend(record: &Record) -> u64 {
+    let elided = record.timeline.iter().find_map(|event| {
+        // It stands in one place itself.
+        let Happening::Elided(count) = event.what else { return None };
+        Some(u64::from(count).saturating_sub(1))
+    });
+    let at = record.timeline.iter().rposition(|event| event.what == Happening::Resent);
+    at.map_or(0, |at| at as u64 + elided.unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
