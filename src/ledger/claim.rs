@@ -10,6 +10,7 @@ use crate::protocol::claim::{Decision, decide};
 use crate::protocol::fingerprint::Fingerprints;
 use crate::protocol::id::RecordKey;
 use crate::protocol::invariants;
+use crate::protocol::key::KeyTag;
 use crate::protocol::record::{Ago, Delivery, Doubt, Happening, Identity, Record, State, Terms};
 use crate::store::{Purpose, Refusal, StoreError, Swapped};
 
@@ -20,6 +21,8 @@ pub struct Ask<'a> {
     pub key: RecordKey,
     /// How it was recognised.
     pub identity: Identity,
+    /// What its caller's key is found by, if it had one.
+    pub key_tag: Option<KeyTag>,
     /// What a duplicate must match.
     pub fingerprints: &'a Fingerprints,
     /// The route it came by.
@@ -188,6 +191,7 @@ impl Ledger {
             route: ask.route.to_owned(),
             fingerprint: ask.fingerprints.newest(),
             identity: ask.identity,
+            key_tag: ask.key_tag,
             terms: ask.terms,
             inputs: None,
             claimed: Ago::NOW,

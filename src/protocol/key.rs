@@ -178,6 +178,26 @@ pub enum KeyInvalid {
     Malformed,
 }
 
+/// A short keyed digest of an idempotency key alone, whatever its scope: by it an operator who has
+/// the key finds the operation. It is no name: keys of other scopes may have the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct KeyTag([u8; 8]);
+
+impl KeyTag {
+    /// Takes bytes as they are.
+    pub const fn new(bytes: [u8; 8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The tag of this key.
+    pub fn of(index: &Secret, key: &IdempotencyKey) -> Self {
+        let digest = index.digest("semel key tag", &[key.as_bytes()]);
+        let mut tag = [0; 8];
+        tag.copy_from_slice(&digest[..8]);
+        Self(tag)
+    }
+}
+
 /// Who shares a key space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScopeRule {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fingerprint::Fingerprint;
 use super::id::{AttemptId, OperationId, ProcessId, RecordKey};
+use super::key::KeyTag;
 use super::outcome::UnknownReason;
 use super::seal::Sealed;
 
@@ -101,6 +102,8 @@ pub struct Record {
     pub fingerprint: Fingerprint,
     /// How it was recognised.
     pub identity: Identity,
+    /// What the caller's key, if it had one, is found by.
+    pub key_tag: Option<KeyTag>,
     /// What was agreed.
     pub terms: Terms,
     /// The values that the route's look-up templates name, and nothing else of the request.

@@ -39,6 +39,7 @@ fn record(attempt: u8, state: State) -> Record {
         route: "payments".to_owned(),
         fingerprint: ours().newest(),
         identity: Identity::Key,
+        key_tag: None,
         terms: Terms {
             lease: LEASE,
             upstream_timeout: Duration::from_secs(90),

@@ -227,6 +227,7 @@ impl Proxy {
         let ask = Ask {
             key: identified.key,
             identity: identified.identity,
+            key_tag: identified.key_tag,
             fingerprints: &identified.fingerprints,
             route: &lane.route.name,
             terms: terms(policy),

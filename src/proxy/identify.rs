@@ -9,7 +9,9 @@ use super::route::{Missing, Route};
 use crate::ledger::Secrets;
 use crate::protocol::fingerprint::{Fingerprints, canonical_digest};
 use crate::protocol::id::RecordKey;
-use crate::protocol::key::{IdempotencyKey, RequestView, content_key, find_key, record_key};
+use crate::protocol::key::{
+    IdempotencyKey, KeyTag, RequestView, content_key, find_key, record_key,
+};
 use crate::protocol::record::Identity;
 use crate::protocol::reference::{Gap, Slot};
 use crate::server::{Body, BodyError};
@@ -22,6 +24,8 @@ pub struct Identified {
     pub key: RecordKey,
     /// How it was recognised.
     pub identity: Identity,
+    /// What its key is found by, if it has one.
+    pub key_tag: Option<KeyTag>,
     /// What a duplicate must match.
     pub fingerprints: Fingerprints,
     /// The values that look-ups will need, as they are sealed.
@@ -98,6 +102,7 @@ pub fn identify(
     let fingerprints = Fingerprints::new(&secrets.fingerprints, &canonical);
     let slot = policy.reference.as_ref().map(|rule| rule.slot(&view));
     let inputs = inputs(route, &view, key.as_ref(), slot.as_ref());
+    let key_tag = key.as_ref().map(|key| KeyTag::of(&secrets.index, key));
     let (key, identity) = match (&key, policy.missing) {
         (Some(key), _) => (record_key(&secrets.index, &scope, key), Identity::Key),
         (None, Missing::Fingerprint { .. }) => {
@@ -113,7 +118,7 @@ pub fn identify(
         Some(Slot::Open(gap)) => Some(gap),
         Some(Slot::Given(_) | Slot::Closed(_)) | None => None,
     };
-    Ok(Identified { key, identity, fingerprints, inputs, gap })
+    Ok(Identified { key, identity, key_tag, fingerprints, inputs, gap })
 }
 
 /// Takes the values that the route's look-up names. A request without one of them is sent all the

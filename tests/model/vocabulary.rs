@@ -33,6 +33,7 @@ fn record(phase: Phase, silent: bool) -> Record {
         route: String::new(),
         fingerprint: Fingerprint { secret: SecretId::new([3; 4]), digest: [4; 32] },
         identity: Identity::Key,
+        key_tag: None,
         terms: Terms {
             lease: LEASE,
             upstream_timeout: hour,

@@ -41,6 +41,7 @@ async fn claim(ledger: &Ledger) -> Result<Verdict, ClaimError> {
     let ask = Ask {
         key: KEY,
         identity: Identity::Key,
+        key_tag: None,
         fingerprints: &fingerprints,
         route: "payments",
         terms,

@@ -113,12 +113,14 @@ fn record() -> impl Strategy<Value = Record> {
         Just(Identity::Key),
         any::<[u8; 16]>().prop_map(|key| Identity::Content(RecordKey::new(key))),
     ];
-    let who = (any::<[u8; 16]>(), any::<[u8; 8]>(), any::<String>(), fingerprint(), identity);
+    let tag = option::of(any::<[u8; 8]>().prop_map(KeyTag::new));
+    let known_by = (identity, tag);
+    let who = (any::<[u8; 16]>(), any::<[u8; 8]>(), any::<String>(), fingerprint(), known_by);
     let timeline = prop::collection::vec(event, 0..6);
     let what = (terms(), option::of(sealed()), state(), delivery(), timeline);
     let when = (ago(), ago(), ago());
     (who, what, when).prop_map(|(who, what, (claimed, renewed, entered))| {
-        let (attempt, process, route, fingerprint, identity) = who;
+        let (attempt, process, route, fingerprint, (identity, key_tag)) = who;
         let (terms, inputs, state, delivery, timeline) = what;
         let (attempt, process) = (AttemptId::new(attempt), ProcessId::new(process));
         Record {
@@ -127,6 +129,7 @@ fn record() -> impl Strategy<Value = Record> {
             route,
             fingerprint,
             identity,
+            key_tag,
             terms,
             inputs,
             claimed,
