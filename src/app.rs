@@ -209,6 +209,7 @@ impl App {
         let admin = Admin::new(
             Arc::clone(&ledger),
             flights,
+            reconciler.look_ups(),
             metrics,
             tasks.clone(),
             config.admin.token.expose().to_owned(),

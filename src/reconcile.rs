@@ -27,8 +27,10 @@ use crate::protocol::record::{Doubt, Happening, Pointer, Release, SettledBy, Sta
 use crate::store::{Agenda, Listing, Swapped};
 use crate::task::Tasks;
 
+mod asking;
 mod resending;
 
+pub use asking::{Asked, LookUps, NotAsked};
 use resending::Resent;
 
 /// How often the agenda is asked.
@@ -39,6 +41,8 @@ const BATCH_MAX: usize = 64;
 const LOOK_UPS_MAX: usize = 32;
 /// When a look-up is due again that found no place.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
+/// How much longer than a look-up can take others leave its operation alone.
+const RESERVED_BEYOND: Duration = Duration::from_secs(1);
 /// A look-up that was wished for is not made sooner than this after the last one.
 const WISHED_PAUSE: Duration = Duration::from_millis(500);
 /// When a doubt that cannot be looked up is reviewed: its route may have got a look-up meanwhile.
@@ -307,7 +311,7 @@ impl Reconciler {
         };
         // Others leave it alone for as long as this look-up can take.
         let asking = inquiry.as_ref().map_or(Duration::ZERO, |inquiry| inquiry.lookup.patience());
-        let reserved = asking + Duration::from_secs(1);
+        let reserved = asking + RESERVED_BEYOND;
         if self.ledger.put_off(&mut held, reserved).await? != Swapped::Done {
             return Ok(Worked::Yes);
         }

@@ -18,13 +18,18 @@ use tower::service_fn;
 use crate::attempt::Flights;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+use crate::reconcile::LookUps;
 use crate::server::Body;
 use crate::store::{Refusal, StoreError};
 use crate::task::Tasks;
 use access::{Denied, Needs};
-use records::{Action, Desk};
+use change::Action;
+use records::Desk;
 
 mod access;
+mod asking;
+mod change;
+mod filter;
 mod records;
 mod telling;
 
@@ -36,6 +41,7 @@ const BODY_MAX: usize = 2 << 20;
 pub struct Admin {
     ledger: Arc<Ledger>,
     flights: Arc<Flights>,
+    look_ups: LookUps,
     metrics: Arc<Metrics>,
     tasks: Tasks,
     token: String,
@@ -50,6 +56,9 @@ enum Target<'a> {
     List,
     Show(&'a str),
     Change(&'a str, Action),
+    SettleMany,
+    LookUp(&'a str),
+    LookUpMany,
 }
 
 impl<'a> Target<'a> {
@@ -66,7 +75,10 @@ impl<'a> Target<'a> {
 
     fn of_record(path: &'a str) -> Option<Self> {
         match path.split_once('/') {
+            None if path == "settle" => Some(Self::SettleMany),
+            None if path == "lookup" => Some(Self::LookUpMany),
             None => Some(Self::Show(path)),
+            Some((id, "lookup")) => Some(Self::LookUp(id)),
             Some((id, "settle")) => Some(Self::Change(id, Action::Settle)),
             Some((id, "reopen")) => Some(Self::Change(id, Action::Reopen)),
             Some(_) => None,
@@ -77,7 +89,9 @@ impl<'a> Target<'a> {
         match self {
             Self::Health | Self::Ready | Self::Metrics => Needs::Nothing,
             Self::List | Self::Show(_) => Needs::ToRead,
-            Self::Change(..) => Needs::ToChange,
+            Self::Change(..) | Self::SettleMany | Self::LookUp(_) | Self::LookUpMany => {
+                Needs::ToChange
+            }
         }
     }
 }
@@ -116,11 +130,12 @@ impl Admin {
     pub const fn new(
         ledger: Arc<Ledger>,
         flights: Arc<Flights>,
+        look_ups: LookUps,
         metrics: Arc<Metrics>,
         tasks: Tasks,
         token: String,
     ) -> Self {
-        Self { ledger, flights, metrics, tasks, token }
+        Self { ledger, flights, look_ups, metrics, tasks, token }
     }
 
     /// The service.
@@ -138,8 +153,8 @@ impl Admin {
         let Some(target) = Target::of(head.uri.path()) else {
             return fault(
                 StatusCode::NOT_FOUND,
-                "there are /healthz, /readyz, /metrics, /api/v1/records, /api/v1/records/ID, and \
-                 its settle and reopen",
+                "there are /healthz, /readyz, /metrics, /api/v1/records, /api/v1/records/ID, its \
+                 lookup, settle and reopen, and lookup and settle of several",
             );
         };
         let needs = target.needs();
@@ -151,20 +166,44 @@ impl Admin {
         if let Err(denied) = access::judge(needs, &head, &self.token) {
             return deny(denied, target, &head);
         }
-        let desk = Desk { ledger: &self.ledger, flights: &self.flights, peer: access::peer(&head) };
         match target {
             Target::Health => text(StatusCode::OK, "ok\n"),
             Target::Ready => self.ready(head.uri.query()).await,
             Target::Metrics => self.metrics(),
-            Target::List => desk.list(head.uri.query()).await,
-            Target::Show(id) => desk.show(id).await,
-            Target::Change(id, action) => match Limited::new(body, BODY_MAX).collect().await {
-                Ok(order) => desk.change(id, action, &order.to_bytes()).await,
-                Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                    fault(StatusCode::PAYLOAD_TOO_LARGE, "the body is over 2 MiB")
+            Target::List => self.desk(&head).list(head.uri.query(), &head.headers).await,
+            Target::Show(id) => self.desk(&head).show(id).await,
+            Target::Change(..) | Target::SettleMany | Target::LookUp(_) | Target::LookUpMany => {
+                match Limited::new(body, BODY_MAX).collect().await {
+                    Ok(order) => self.order(target, &head, &order.to_bytes()).await,
+                    Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                        fault(StatusCode::PAYLOAD_TOO_LARGE, "the body is over 2 MiB")
+                    }
+                    Err(_) => fault(StatusCode::BAD_REQUEST, "the body did not come whole"),
                 }
-                Err(_) => fault(StatusCode::BAD_REQUEST, "the body did not come whole"),
-            },
+            }
+        }
+    }
+
+    /// What an operator orders.
+    async fn order(&self, target: Target<'_>, head: &Parts, order: &[u8]) -> Response<Full<Bytes>> {
+        let desk = self.desk(head);
+        match target {
+            Target::Change(id, action) => desk.change(id, action, order).await,
+            Target::SettleMany => desk.settle_many(order).await,
+            Target::LookUp(id) => desk.look_up(id).await,
+            Target::LookUpMany => desk.look_up_many(order).await,
+            Target::Health | Target::Ready | Target::Metrics | Target::List | Target::Show(_) => {
+                fault(StatusCode::METHOD_NOT_ALLOWED, "this is no order")
+            }
+        }
+    }
+
+    fn desk(&self, head: &Parts) -> Desk<'_> {
+        Desk {
+            ledger: &self.ledger,
+            flights: &self.flights,
+            look_ups: &self.look_ups,
+            peer: access::peer(head),
         }
     }
 
@@ -210,8 +249,19 @@ impl Admin {
 
 /// Refuses; a change that was tried is on the audit log.
 fn deny(denied: Denied, target: Target<'_>, head: &Parts) -> Response<Full<Bytes>> {
-    if let Target::Change(id, action) = target {
-        records::audit_denial(id, action, access::peer(head), denied.message());
+    let tried = match target {
+        Target::Change(id, action) => Some((id, action)),
+        Target::SettleMany => Some(("", Action::Settle)),
+        Target::Health
+        | Target::Ready
+        | Target::Metrics
+        | Target::List
+        | Target::Show(_)
+        | Target::LookUp(_)
+        | Target::LookUpMany => None,
+    };
+    if let Some((id, action)) = tried {
+        change::audit_denial(id, action, access::peer(head), denied.message());
     }
     let mut response = fault(denied.status(), denied.message());
     if denied == Denied::Token {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::ledger::MaySend;
 use crate::protocol::attempt::Held;
 use crate::protocol::outcome::UnknownReason;
 use crate::protocol::record::{Doubt, Event, Happening, Identity, Release, SettledBy, State};
@@ -20,7 +21,7 @@ pub(super) fn summary(held: &Held) -> Value {
 }
 
 /// All that is known, with how it came to be so.
-pub(super) fn details(held: &Held) -> Value {
+pub(super) fn details(held: &Held, not_yet: Option<MaySend>) -> Value {
     let record = &held.record;
     let mut details = summary(held);
     details["identified_by"] = json!(match record.identity {
@@ -30,6 +31,9 @@ pub(super) fn details(held: &Held) -> Value {
     details["process"] = json!(record.process.to_string());
     details["lease_renewed_seconds_ago"] = json!(record.renewed.age().as_secs_f64());
     details["timeline"] = record.timeline.iter().map(event).collect();
+    if let Some(not_yet) = not_yet {
+        details["not_yet_changeable"] = json!(not_yet.to_string());
+    }
     if let Some(completed) = record.delivery.completed {
         details["answer_delivered_seconds_ago"] = json!(completed.age().as_secs_f64());
     }

@@ -51,12 +51,12 @@ pub struct AdminArgs {
 pub enum RecordsCommand {
     /// Lists operations
     List {
-        /// Only those in this state
-        #[arg(long, value_name = "STATE")]
-        state: Option<StateArg>,
-        /// Only those that have been in their state for longer than this, like 10m
-        #[arg(long, value_name = "DURATION", value_parser = duration)]
-        older_than: Option<Duration>,
+        /// Which.
+        #[command(flatten)]
+        which: WhichArgs,
+        /// Only those that a caller sent this idempotency key with: @FILE, or the key itself
+        #[arg(long, value_name = "KEY")]
+        key: Option<BodyArg>,
     },
     /// Shows an operation and how it came to be as it is
     Show {
@@ -64,11 +64,32 @@ pub enum RecordsCommand {
         #[arg(value_name = "ID")]
         id: OperationId,
     },
-    /// Puts on record how an operation in doubt ended
+    /// Asks the provider about an operation now, or about all that are listed, and says what it found
+    Lookup {
+        /// Its id
+        #[arg(value_name = "ID", required_unless_present = "state", conflicts_with_all = ["state", "older_than", "route", "dry_run", "limit"])]
+        id: Option<OperationId>,
+        /// Which, if several.
+        #[command(flatten)]
+        which: WhichArgs,
+        /// How many.
+        #[command(flatten)]
+        several: SeveralArgs,
+    },
+    /// Puts on record how an operation in doubt ended, or all that are listed
     Settle {
         /// Its id
-        #[arg(value_name = "ID")]
-        id: OperationId,
+        #[arg(value_name = "ID", required_unless_present = "state", conflicts_with_all = ["state", "older_than", "route", "dry_run", "limit", "yes"])]
+        id: Option<OperationId>,
+        /// Which, if several.
+        #[command(flatten)]
+        which: WhichArgs,
+        /// How many.
+        #[command(flatten)]
+        several: SeveralArgs,
+        /// Confirms that all that are listed are settled
+        #[arg(long)]
+        yes: bool,
         /// Whether it took effect
         #[arg(long = "as", value_name = "HOW")]
         how: SettleAs,
@@ -97,6 +118,31 @@ pub enum RecordsCommand {
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
+}
+
+/// Which operations are meant.
+#[derive(Debug, Clone, Default, Args)]
+pub struct WhichArgs {
+    /// Only those in this state
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<StateArg>,
+    /// Only those that have been in their state for longer than this, like 10m
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub older_than: Option<Duration>,
+    /// Only those of this route
+    #[arg(long, value_name = "NAME")]
+    pub route: Option<String>,
+}
+
+/// How many operations are worked on, if not one by its id.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct SeveralArgs {
+    /// Only says which they would be
+    #[arg(long)]
+    pub dry_run: bool,
+    /// At most so many, those first that have been in their state for longest
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
 }
 
 /// States of an operation, as they are typed.
@@ -244,5 +290,13 @@ mod tests {
         assert!(fits(&format!("records settle {id} --as applied --status 200 --reason x")));
         assert!(fits(&format!("records reopen {id} --allow-resend --reason x")));
         assert!(!fits(&format!("records reopen {id} --reason x")));
+        assert!(fits(&format!("records lookup {id}")));
+        assert!(fits("records lookup --state in-doubt --older-than 10m --route r --limit 5"));
+        assert!(!fits("records lookup"));
+        assert!(!fits(&format!("records lookup {id} --state in-doubt")));
+        let several = "records settle --state in-doubt --as applied --status 200 --reason x";
+        assert!(fits(&format!("{several} --yes")));
+        assert!(fits(&format!("{several} --dry-run")));
+        assert!(!fits(&format!("records settle {id} --yes --as applied --status 200 --reason x")));
     }
 }

@@ -16,20 +16,24 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use super::args::{AdminArgs, RecordsArgs, RecordsCommand};
+use super::args::{AdminArgs, BodyArg, RecordsArgs, RecordsCommand, WhichArgs};
 use super::healthcheck::reachable;
 use super::{DATA_ERROR, IO_ERROR, NO_PERMISSION, UNAVAILABLE, USAGE, complain, print, refuse};
-use crate::config::text::SecretText;
 use crate::config::{self, Access, Overrides};
 
+mod several;
 mod telling;
 
+use several::Several;
+
 /// How long a question and its answer may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// The largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// How many records a page has.
 const PAGE: usize = 1000;
+/// Where a list's idempotency key stands.
+const SEMEL_KEY: &str = "semel-key";
 /// How many pages are asked for.
 const PAGES_MAX: usize = 100;
 
@@ -50,13 +54,15 @@ pub fn run(args: &RecordsArgs) -> ExitCode {
         }
     };
     match runtime.block_on(carry_out(&access, &args.command)) {
-        Ok(answer) if args.json => print(&format!("{answer:#}\n")),
-        Ok(answer) => print(&match &args.command {
+        Ok(Done::Asked(answer)) if args.json => print(&format!("{answer:#}\n")),
+        Ok(Done::Asked(answer)) => print(&match &args.command {
             RecordsCommand::List { .. } => telling::list(&answer),
+            RecordsCommand::Lookup { .. } => telling::finding(&answer),
             RecordsCommand::Show { .. }
             | RecordsCommand::Settle { .. }
             | RecordsCommand::Reopen { .. } => telling::operation(&answer),
         }),
+        Ok(Done::Several(several)) => several.tell(args.json),
         Err(Failed(code, message)) => {
             complain(&message);
             ExitCode::from(code)
@@ -86,7 +92,9 @@ fn access(args: &AdminArgs, command: &RecordsCommand) -> Result<Access, ExitCode
     }
     let changes = match command {
         RecordsCommand::List { .. } | RecordsCommand::Show { .. } => false,
-        RecordsCommand::Settle { .. } | RecordsCommand::Reopen { .. } => true,
+        RecordsCommand::Lookup { .. }
+        | RecordsCommand::Settle { .. }
+        | RecordsCommand::Reopen { .. } => true,
     };
     if changes && access.token.is_none() {
         complain(
@@ -99,22 +107,39 @@ fn access(args: &AdminArgs, command: &RecordsCommand) -> Result<Access, ExitCode
     Ok(Access { address, token: access.token })
 }
 
-async fn carry_out(access: &Access, command: &RecordsCommand) -> Result<Value, Failed> {
-    match command {
-        RecordsCommand::List { state, older_than } => {
-            let mut query = format!("limit={PAGE}");
-            if let Some(state) = state {
-                query.push_str(&format!("&state={}", state.name()));
-            }
-            if let Some(age) = older_than {
-                query.push_str(&format!("&older_than={}ms", age.as_millis()));
-            }
-            list(access, &query).await
+/// What was done.
+enum Done {
+    /// One thing was asked for.
+    Asked(Value),
+    /// Several operations were gone through.
+    Several(Several),
+}
+
+async fn carry_out(access: &Access, command: &RecordsCommand) -> Result<Done, Failed> {
+    let (path, order) = match command {
+        RecordsCommand::List { which, key } => {
+            let key = key.as_ref().map(key_header).transpose()?;
+            return list(access, which, key).await.map(Done::Asked);
         }
         RecordsCommand::Show { id } => {
-            ask(access, Method::GET, &format!("/api/v1/records/{id}"), None).await
+            let path = format!("/api/v1/records/{id}");
+            return ask(access, Method::GET, &path, None).await.map(Done::Asked);
         }
-        RecordsCommand::Settle { id, how, status, body, content_type, reason } => {
+        RecordsCommand::Lookup { id: Some(id), .. } => (format!("{id}/lookup"), json!({})),
+        RecordsCommand::Lookup { id: None, which, several } => {
+            return several::look_up(access, which, *several).await.map(Done::Several);
+        }
+        RecordsCommand::Settle {
+            id,
+            which,
+            several,
+            yes,
+            how,
+            status,
+            body,
+            content_type,
+            reason,
+        } => {
             let mut order = json!({ "as": how.name(), "status": status, "reason": reason });
             if let Some(body) = body {
                 order["body_base64"] = json!(STANDARD.encode(body.as_bytes()));
@@ -122,25 +147,76 @@ async fn carry_out(access: &Access, command: &RecordsCommand) -> Result<Value, F
             if let Some(kind) = content_type {
                 order["content_type"] = json!(kind);
             }
-            let path = format!("/api/v1/records/{id}/settle");
-            ask(access, Method::POST, &path, Some(&order)).await
+            let Some(id) = id else {
+                let confirmed = several::Confirmed(*yes);
+                let settled = several::settle(access, which, *several, confirmed, order);
+                return settled.await.map(Done::Several);
+            };
+            (format!("{id}/settle"), order)
         }
         RecordsCommand::Reopen { id, allow_resend, reason } => {
             let order = json!({ "allow_resend": allow_resend, "reason": reason });
-            let path = format!("/api/v1/records/{id}/reopen");
-            ask(access, Method::POST, &path, Some(&order)).await
+            (format!("{id}/reopen"), order)
         }
+    };
+    let path = format!("/api/v1/records/{path}");
+    ask(access, Method::POST, &path, Some(&order)).await.map(Done::Asked)
+}
+
+/// A key as a header: as a structured-field string if it can be one, so that no blank gets lost.
+fn key_header(key: &BodyArg) -> Result<HeaderValue, Failed> {
+    let key = key.as_bytes().trim_ascii_end();
+    let mut value = Vec::with_capacity(key.len() + 2);
+    if key.iter().all(|byte| (b' '..=b'~').contains(byte)) {
+        value.push(b'"');
+        for &byte in key {
+            if matches!(byte, b'"' | b'\\') {
+                value.push(b'\\');
+            }
+            value.push(byte);
+        }
+        value.push(b'"');
+    } else {
+        value.extend_from_slice(key);
     }
+    let header = HeaderValue::from_bytes(&value);
+    let mut header =
+        header.map_err(|_| Failed(USAGE, "the key has signs that no key has".to_owned()))?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+fn query(which: &WhichArgs) -> String {
+    let mut query = form_urlencoded::Serializer::new(format!("limit={PAGE}&"));
+    if let Some(state) = which.state {
+        query.append_pair("state", state.name());
+    }
+    if let Some(age) = which.older_than {
+        query.append_pair("older_than", &format!("{}ms", age.as_millis()));
+    }
+    if let Some(route) = &which.route {
+        query.append_pair("route", route);
+    }
+    query.finish()
 }
 
 /// Asks for page after page.
-async fn list(access: &Access, query: &str) -> Result<Value, Failed> {
+async fn list(
+    access: &Access,
+    which: &WhichArgs,
+    key: Option<HeaderValue>,
+) -> Result<Value, Failed> {
+    let query = query(which);
     let mut records = Vec::new();
     let mut next = None;
     for _ in 0..PAGES_MAX {
         let after = next.map(|next| format!("&after={next}")).unwrap_or_default();
         let path = format!("/api/v1/records?{query}{after}");
-        let mut page = ask(access, Method::GET, &path, None).await?;
+        let mut request = request(access, Method::GET, &path, None)?;
+        if let Some(key) = &key {
+            request.headers_mut().insert(SEMEL_KEY, key.clone());
+        }
+        let mut page = send(access.address, request).await?;
         if let Some(page) = page["records"].as_array_mut() {
             records.append(page);
         }
@@ -158,7 +234,10 @@ async fn ask(
     path: &str,
     order: Option<&Value>,
 ) -> Result<Value, Failed> {
-    let address = access.address;
+    send(access.address, request(access, method, path, order)?).await
+}
+
+async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Value, Failed> {
     let unavailable = |why: String| {
         Failed(
             UNAVAILABLE,
@@ -167,7 +246,6 @@ async fn ask(
             ),
         )
     };
-    let request = request(address, access.token.as_ref(), method, path, order)?;
     let (status, body) = tokio::time::timeout(PATIENCE, exchange(address, request))
         .await
         .map_err(|_| unavailable(format!("no answer within {} s", PATIENCE.as_secs())))?
@@ -182,8 +260,7 @@ async fn ask(
 }
 
 fn request(
-    address: SocketAddr,
-    token: Option<&SecretText>,
+    access: &Access,
     method: Method,
     path: &str,
     order: Option<&Value>,
@@ -192,10 +269,10 @@ fn request(
     let mut request = Request::builder()
         .method(method)
         .uri(path)
-        .header(HOST, address.to_string())
+        .header(HOST, access.address.to_string())
         .header(CONNECTION, "close")
         .header(CONTENT_TYPE, "application/json");
-    if let Some(token) = token {
+    if let Some(token) = &access.token {
         let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
             .map_err(|_| Failed(USAGE, "the token has signs that no header can have".to_owned()))?;
         value.set_sensitive(true);

@@ -86,15 +86,7 @@ impl World {
 }
 
 const fn ask<'a>(key: RecordKey, identity: Identity, fingerprints: &'a Fingerprints) -> Ask<'a> {
-    Ask {
-        key,
-        identity,
-        key_tag: None,
-        fingerprints,
-        route: "default",
-        terms: TERMS,
-        inputs: None,
-    }
+    Ask { key, identity, key_tag: None, fingerprints, route: "default", terms: TERMS, inputs: None }
 }
 
 fn paid() -> Change {

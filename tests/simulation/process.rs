@@ -206,10 +206,12 @@ impl Process {
             Arc::clone(&metrics),
             tasks.clone(),
         );
+        let look_ups = reconciler.look_ups();
         tasks.spawn(reconciler.run(wishes));
         let admin = Admin::new(
             Arc::clone(&ledger),
             flights,
+            look_ups,
             metrics,
             tasks.clone(),
             ADMIN_TOKEN.to_owned(),

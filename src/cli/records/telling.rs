@@ -1,5 +1,6 @@
 //! How records read for people. Takes the admin API's JSON; what is not in it is left out.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::Value;
@@ -76,6 +77,7 @@ pub(super) fn operation(answer: &Value) -> String {
     add("owner", owner(answer));
     add("look-ups", detail["look_ups"].as_u64().map(|n| n.to_string()).unwrap_or_default());
     add("answer", kept(detail).to_owned());
+    add("not yet", text(&answer["not_yet_changeable"]));
     let mut told = table(&rows);
     told.push_str("\ntimeline\n");
     let events = answer["timeline"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -86,6 +88,34 @@ pub(super) fn operation(answer: &Value) -> String {
     told.push_str(&table(&events));
     told.push_str(&advice(answer));
     told
+}
+
+/// What a look-up came to.
+pub(super) fn finding(answer: &Value) -> String {
+    let why = answer["why"].as_str().map(|why| format!(" ({})", plain(why))).unwrap_or_default();
+    let (finding, state) = (text(&answer["finding"]), text(&answer["state"]));
+    format!("{}: looked up: {finding}{why}; it is {state} now\n", text(&answer["operation"]))
+}
+
+/// What became of each of several, and how many there are of each kind.
+pub(super) fn results(results: &[Value]) -> String {
+    if results.is_empty() {
+        return "no such operations\n".to_owned();
+    }
+    let mut rows = vec![["OPERATION", "RESULT", "STATE", "WHY"].map(str::to_owned)];
+    let mut counts = BTreeMap::<String, usize>::new();
+    for result in results {
+        let word = match (&result["error"], &result["finding"]) {
+            (Value::Null, Value::Null) => "done".to_owned(),
+            (Value::Null, finding) => text(finding),
+            _ => "refused".to_owned(),
+        };
+        let why = [&result["error"], &result["why"]].map(text).concat();
+        rows.push([text(&result["operation"]), word.clone(), text(&result["state"]), why]);
+        *counts.entry(word).or_default() += 1;
+    }
+    let counts: Vec<_> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
+    format!("{}{} in all: {}\n", table(&rows), results.len(), counts.join(", "))
 }
 
 fn owner(answer: &Value) -> String {
@@ -134,6 +164,8 @@ fn advice(answer: &Value) -> String {
             "\nwhen you know from the provider what became of it:\n\
              {GAP}semel records settle {id} --as applied --status 200 --body @FILE --reason …\n\
              {GAP}semel records settle {id} --as not-applied --status 402 --body @FILE --reason …\n\
+             to have the provider asked once more:\n\
+             {GAP}semel records lookup {id}\n\
              or, to have its next request sent once more:\n\
              {GAP}semel records reopen {id} --allow-resend --reason …\n"
         ),
