@@ -33,6 +33,9 @@ use crate::upstream::HttpUpstream;
 use crate::upstream::Upstream;
 use crate::upstream::settings::SettingsInvalid;
 
+pub mod live;
+pub mod trial;
+
 /// How often the store's condition is examined.
 const EXAMINE_EVERY: Duration = Duration::from_secs(15);
 /// How long attempts have, when the grace of a drain is over, to put themselves on record.

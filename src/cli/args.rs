@@ -255,7 +255,7 @@ impl std::str::FromStr for BodyArg {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     SpanText::new(text).parse().map_err(|error| error.to_string())
 }
 

@@ -15,6 +15,7 @@ pub mod check;
 pub mod demo;
 pub mod explain;
 pub mod healthcheck;
+pub mod lookup;
 pub mod records;
 pub mod run;
 pub mod schema;
@@ -58,7 +59,9 @@ pub enum Command {
     Schema,
     /// Says in words what would be done with a request
     Explain(explain::ExplainArgs),
-    /// Lists, shows, settles and reopens operations, through the admin port of a running proxy
+    /// Tries a route's look-up
+    Lookup(lookup::LookupArgs),
+    /// Lists, shows, looks up, settles and reopens operations, through the admin port of a running proxy
     Records(args::RecordsArgs),
     /// Takes an empty store into use, or accepts one that has changed
     Store(args::StoreArgs),
@@ -91,6 +94,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Schema => schema::run(),
         Command::Explain(args) => explain::run(&args),
+        Command::Lookup(args) => lookup::run(&args),
         Command::Records(args) => records::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),

@@ -40,8 +40,16 @@ pub fn load(overrides: &Overrides) -> Result<Config, Box<Problems>> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn check(file: &Path) -> Result<Config, Box<Problems>> {
+    check_further(file).map(|(config, _)| config)
+}
+
+/// The same, for who goes on to find problems: those get their lines from the file, too.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn check_further(file: &Path) -> Result<(Config, Box<Problems>), Box<Problems>> {
     let overrides = Overrides { config: Some(file.to_owned()), ..Overrides::default() };
-    load_with(&overrides, Outside { env: &environment, purpose: Purpose::Check })
+    load_further(&overrides, Outside { env: &environment, purpose: Purpose::Check })
 }
 
 /// How a running proxy is asked.
@@ -97,13 +105,20 @@ fn environment(name: &str) -> Option<OsString> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load_with(overrides: &Overrides, outside: Outside<'_>) -> Result<Config, Box<Problems>> {
+    load_further(overrides, outside).map(|(config, _)| config)
+}
+
+fn load_further(
+    overrides: &Overrides,
+    outside: Outside<'_>,
+) -> Result<(Config, Box<Problems>), Box<Problems>> {
     let (mut problems, text) = open(overrides)?;
     let config = rough_file(&text, &mut problems).and_then(|mut file| {
         overrides.apply(&mut file, &mut problems);
         checked::check(&file, outside, &mut problems)
     });
     match config {
-        Some(config) if problems.is_empty() => Ok(config),
+        Some(config) if problems.is_empty() => Ok((config, problems)),
         Some(_) | None => Err(problems),
     }
 }

@@ -3,6 +3,7 @@
 mod canary;
 mod front_door;
 mod operators;
+mod operators_live;
 mod operators_several;
 mod operators_store;
 mod path_answers;

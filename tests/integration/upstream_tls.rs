@@ -21,13 +21,13 @@ use crate::support::rawserver::RawServer;
 use crate::upstream::{LONG, Seen, answer, echo, forward, pooled, post, settings, wire};
 
 /// A certificate authority with its files in a folder of its own.
-struct Authority {
-    folder: TempDir,
+pub(crate) struct Authority {
+    pub(crate) folder: TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -52,7 +52,7 @@ impl Authority {
     }
 
     /// A server's side for a name; it asks for client certificates of this authority if told to.
-    fn acceptor(&self, name: &str, asks: bool) -> TlsAcceptor {
+    pub(crate) fn acceptor(&self, name: &str, asks: bool) -> TlsAcceptor {
         let (certificate, key) = self.issue(name);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();

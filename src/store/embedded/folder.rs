@@ -56,6 +56,60 @@ pub(super) struct Files {
     log: (u64, u64),
 }
 
+/// What a folder looks like from outside.
+#[derive(Debug)]
+pub(super) struct Looked {
+    /// What a restart may cost on this medium.
+    pub(super) warning: Option<String>,
+    /// The file that processes lock, if it is there.
+    pub(super) lock: Option<File>,
+    pub(super) has_database: bool,
+    pub(super) has_log: bool,
+    pub(super) was_in_use: bool,
+}
+
+/// Looks at a folder and makes nothing. `None`: it is not there.
+pub(super) fn look(path: &Path) -> Result<Option<Looked>, OpenError> {
+    let failed = |error| OpenError::Folder { folder: path.to_owned(), error };
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(failed(io::ErrorKind::NotADirectory.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    }
+    let medium = medium(path).map_err(failed)?;
+    if let Medium::Network(kind) = medium {
+        return Err(OpenError::Network { folder: path.to_owned(), kind });
+    }
+    let lock = match File::open(path.join(LOCK)) {
+        Ok(lock) => Some(lock),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(failed(error)),
+    };
+    Ok(Some(Looked {
+        warning: warning(medium, path),
+        lock,
+        has_database: has_content(&database(path)).map_err(failed)?,
+        has_log: has_content(&path.join(LOG)).map_err(failed)?,
+        was_in_use: has_content(&path.join(MARKER)).map_err(failed)?,
+    }))
+}
+
+/// Where the database of a folder is.
+pub(super) fn database(path: &Path) -> PathBuf {
+    path.join(DATABASE)
+}
+
+fn warning(medium: Medium, path: &Path) -> Option<String> {
+    let warning = match medium {
+        Medium::Disk | Medium::Network(_) => return None,
+        Medium::Memory => "is in memory; a restart of the machine forgets every payment",
+        Medium::Overlay => "is inside the container's own file system and goes with it",
+        Medium::HostShare => "is shared from a host, which may not keep what it was told to",
+    };
+    Some(format!("the folder {} {warning}", path.display()))
+}
+
 impl Folder {
     /// Creates the folder if need be, and locks it.
     pub(super) fn enter(path: &Path, reserve: u64) -> Result<Self, OpenError> {
@@ -82,17 +136,11 @@ impl Folder {
 
     /// What a restart may cost on this medium.
     pub(super) fn warning(&self) -> Option<String> {
-        let warning = match self.medium {
-            Medium::Disk | Medium::Network(_) => return None,
-            Medium::Memory => "is in memory; a restart of the machine forgets every payment",
-            Medium::Overlay => "is inside the container's own file system and goes with it",
-            Medium::HostShare => "is shared from a host, which may not keep what it was told to",
-        };
-        Some(format!("the folder {} {warning}", self.path.display()))
+        warning(self.medium, &self.path)
     }
 
     pub(super) fn database(&self) -> PathBuf {
-        self.path.join(DATABASE)
+        database(&self.path)
     }
 
     /// Whether there is a database with anything in it.

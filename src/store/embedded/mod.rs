@@ -28,6 +28,7 @@ use crate::protocol::id::RecordKey;
 mod clock;
 mod folder;
 mod opening;
+pub mod probe;
 mod table;
 mod writer;
 
