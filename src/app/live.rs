@@ -127,11 +127,6 @@ fn embedded(config: &Config, path: &Path, found: &mut Found) {
             "in use by a running semel, which was left alone; ask it: readyz?store=1 on its admin \
              port",
         ),
-        Probe::Unfolded => found.warn(
-            at,
-            "it was not closed in an orderly way; what is in its log is read at the next start, \
-             and was not looked at",
-        ),
         Probe::Idle(charter) => charter_fits(config, at, charter, found),
     }
 }

@@ -101,9 +101,9 @@ async fn a_world_in_order_is_found_in_order_and_left_as_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_look_up_credential_is_found_with_its_line() {
     let world = World::new();
-    let strict = provider(|head| match head.contains("Bearer right") || head.starts_with("HEAD") {
+    let strict = provider(|head| match head.to_lowercase().contains("bearer right") {
         true => with_length("404 Not Found", b"{}"),
-        false => with_length("401 Unauthorized", b"{}"),
+        false => with_length("401 Unauthorized", b""),
     })
     .await;
     let url = format!("url: 'http://{}'", strict.address);
@@ -201,6 +201,15 @@ async fn an_embedded_store_is_neither_made_nor_taken() {
     assert!(idle.out.contains("secret and rules fit"), "{idle:?}");
     assert!(names() == before, "something was changed");
 
+    let proxy = Semel::start(&config, &[]);
+    assert_eq!(pay(proxy.data, "k-2", "").await.status, 201);
+    proxy.kill();
+    let before = names();
+    let killed = check_live(&config);
+    assert_eq!(killed.code, 0, "{killed:?}");
+    assert!(killed.out.contains("secret and rules fit"), "{killed:?}");
+    assert!(names() == before, "something was changed after a kill");
+
     std::fs::remove_file(world.path("data").join("semel.db")).unwrap();
     let lost = check_live(&config);
     assert_eq!(lost.code, 78, "{lost:?}");
@@ -242,7 +251,7 @@ async fn a_look_up_is_tried_and_told_and_changes_nothing() {
     let config = world.config("config", "{ kind: memory }", BY_REFERENCE);
     let proxy = Semel::start(&config, &[]);
     let body = br#"{"amount": 700, "currency": "eur", "reference": "r-7"}"#;
-    let lines = "Idempotency-Key: k\r\n";
+    let lines = "Idempotency-Key: k\r\nContent-Type: application/json\r\n";
     let paid = crate::support::binary::http(proxy.data, "POST /v1/payments", lines, body).await;
     assert_eq!(paid.status, 201, "{}", paid.text());
     proxy.stop();

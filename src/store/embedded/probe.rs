@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::OpenError;
@@ -27,8 +28,6 @@ pub enum Probe {
     Missing,
     /// One that a process runs on.
     InUse,
-    /// One whose last writes are still in its log.
-    Unfolded,
     /// One that can be read, and its charter.
     Idle(Option<Charter>),
 }
@@ -61,26 +60,42 @@ pub fn probe(path: &Path) -> Result<Probed, OpenError> {
     }
     let state = match (has_database, has_log) {
         (false, _) => Probe::Missing,
-        (true, true) => Probe::Unfolded,
-        (true, false) => Probe::Idle(charter(&folder::database(path)).map_err(failed)?),
+        (true, true) => Probe::Idle(charter(&with_log(path)).map_err(failed)?),
+        (true, false) => Probe::Idle(charter(&alone(path)).map_err(failed)?),
     };
     Ok(Probed { state, warnings })
 }
 
-/// Reads the charter from a database that nobody writes to, as a file that cannot change: so that
-/// no log or index is made beside it.
-fn charter(database: &Path) -> io::Result<Option<Charter>> {
-    let database: PathBuf = std::path::absolute(database)?;
-    let encoded = percent_encoding::utf8_percent_encode(
-        database.to_str().ok_or(io::ErrorKind::InvalidFilename)?,
-        URI_PATH,
-    );
-    let uri = format!("file:{encoded}?immutable=1");
+fn charter(opened: &rusqlite::Result<Connection>) -> io::Result<Option<Charter>> {
+    let meta = opened.as_ref().map(Meta::read);
+    match meta {
+        Ok(Ok(meta)) => Ok(meta.charter),
+        Ok(Err(error)) => Err(io::Error::other(error)),
+        Err(error) => Err(io::Error::other(error.to_string())),
+    }
+}
+
+/// Opens a database that was closed in an orderly way, as a file that cannot change: so that no log
+/// or index is made beside it.
+fn alone(path: &Path) -> rusqlite::Result<Connection> {
+    let database = std::path::absolute(folder::database(path)).unwrap_or_default();
+    let encoded =
+        percent_encoding::percent_encode(database.as_os_str().as_encoded_bytes(), URI_PATH);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(uri, flags).map_err(io::Error::other)?;
-    Meta::read(&connection).map(|meta| meta.charter).map_err(io::Error::other)
+    Connection::open_with_flags(format!("file:{encoded}?immutable=1"), flags)
+}
+
+/// Opens one whose last writes are in its log, and leaves both as they are: the log's index is made
+/// in memory, and nothing is folded in at the end.
+fn with_log(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(folder::database(path), flags)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
 }
 
 /// What a path in a URI has encoded.
