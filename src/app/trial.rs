@@ -176,4 +176,8 @@ impl Upstream for Overheard {
         seen.push(Seen { headers, sent, date, body });
         answer
     }
+
+    fn within(&self, location: &[u8]) -> Result<String, String> {
+        self.upstream.within(location)
+    }
 }

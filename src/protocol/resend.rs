@@ -63,6 +63,7 @@ mod tests {
                 remember: WITHIN,
                 window: Duration::ZERO,
             },
+            key_tag: None,
             inputs: None,
             claimed: Ago::new(claimed * SECOND),
             renewed: Ago::NOW,

@@ -95,7 +95,7 @@ impl LookUps {
         let place = timeout(PLACE_WAIT, self.places.acquire()).await;
         let Ok(Ok(_place)) = place else { return Err(NotAsked::Busy) };
         // The reconcilers of all processes leave it alone meanwhile.
-        let reserved = inquiry.lookup.timeout + RESERVED_BEYOND;
+        let reserved = inquiry.lookup.patience() + RESERVED_BEYOND;
         let put_off = self.ledger.put_off(&mut held, reserved).await;
         if put_off.map_err(ReadError::from)? != Swapped::Done {
             return Err(NotAsked::Changed);
