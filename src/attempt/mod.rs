@@ -153,8 +153,7 @@ impl Attempts {
 
     async fn drive(&self, claimed: Claimed, plan: &Plan, mut request: Request<Bytes>, lead: Lead) {
         if plan.outcomes.reads_bodies() {
-            let plain = HeaderValue::from_static("identity");
-            request.headers_mut().insert(ACCEPT_ENCODING, plain);
+            readable(&mut request);
         }
         let spare = plan.resend.as_ref().map(|resend| (request.clone(), resend.within));
         let began = Instant::now();
@@ -452,6 +451,11 @@ fn request_id(answer: &Response<AnswerBody>) -> Option<String> {
     let value = NAMES.iter().find_map(|name| answer.headers().get(*name))?;
     let text = value.to_str().ok()?;
     Some(text.chars().take(LENGTH_MAX).collect())
+}
+
+/// Asks for an answer that a rule about its body can be held against.
+fn readable(request: &mut Request<Bytes>) {
+    request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }
 
 /// An answer as it is kept.

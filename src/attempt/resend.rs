@@ -10,7 +10,7 @@ use http::Request;
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
-use super::reply;
+use super::{readable, reply};
 use crate::protocol::outcome::{Answered, Meaning, OutcomeTable};
 use crate::protocol::record::{Looked, Reply};
 use crate::upstream::{Forwarded, Upstream, Wire};
@@ -62,7 +62,10 @@ impl Resend {
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection; the request may have been sent.
-    pub async fn send(&self, request: Request<Bytes>, window: Duration) -> Heard {
+    pub async fn send(&self, mut request: Request<Bytes>, window: Duration) -> Heard {
+        if self.outcomes.reads_bodies() {
+            readable(&mut request);
+        }
         let wire = Arc::new(Wire::new(Instant::now() + self.timeout.min(window)));
         let heard = match self.upstream.forward(request, &wire).await {
             Forwarded::NotSent(_) | Forwarded::Broken(_) => Heard::Nothing(Looked::Failed),

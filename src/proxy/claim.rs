@@ -245,11 +245,7 @@ impl Proxy {
             Ok(Verdict::Claimed(claimed)) => self.begin(lane, claimed, request, until, identified),
             Ok(Verdict::Follow(view)) => Standing::Follower(flights.join(view.operation())),
             Ok(Verdict::Doubt(view)) => {
-                if let (Identity::Key, Some(resend)) = (identified.identity, &lane.resend) {
-                    // The same fingerprint, so as good as the first one's, with its reference too.
-                    let request = self.with_reference(identified, view.operation().key, request);
-                    flights.spares().keep(view.operation(), &request, resend.within);
-                }
+                self.keep_spare(lane, identified, view.operation(), request);
                 let flight = flights.join(view.operation());
                 flight.publish(View::InDoubt(view));
                 Standing::Doubt(flight)
@@ -303,6 +299,23 @@ impl Proxy {
         let Some(gap) = &identified.gap else { return request };
         let reference = drawn(&self.ledger().secrets().index, key, gap.length());
         request.map(|body| gap.fill(&body, &reference))
+    }
+
+    /// Keeps a duplicate's request, to be sent again if its operation stays in doubt. Its fingerprint
+    /// is the first one's; its key must be as well, since the provider goes by nothing else.
+    fn keep_spare(
+        &self,
+        lane: &Lane,
+        identified: &Identified,
+        operation: OperationId,
+        request: Request<Bytes>,
+    ) {
+        let Some(resend) = &lane.resend else { return };
+        if identified.identity != Identity::Key || operation.key != identified.key {
+            return;
+        }
+        let request = self.with_reference(identified, operation.key, request);
+        self.attempts.flights().spares().keep(operation, &request, resend.within);
     }
 
     /// What is known without the store: an attempt of this process, at work or with an answer that

@@ -1,4 +1,5 @@
 //! Sending again under the same key, before a provider that answers a key it knows as it did before.
+#![expect(clippy::unwrap_used, reason = "locks of tests")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
