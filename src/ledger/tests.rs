@@ -379,3 +379,118 @@ async fn a_store_clock_that_steps_forward_ends_nobodys_right_to_send() {
     assert_eq!(still, Err(MaySend::For { left: LEASE, watched: of - LEASE, of }));
     assert_eq!(world.ledger.is_spent(&held), Ok(()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn absences_count_from_the_mark_on_and_any_other_finding_starts_anew() {
+    use crate::protocol::record::Looked;
+    let world = World::new().await;
+    let _owner = sent(world.claimed().await);
+    tokio::time::advance(LEASE * 2).await;
+    let _ = world.claim().await;
+    let look = async |finding| {
+        let held = world.ledger.read(KEY).await.unwrap().unwrap();
+        let concluded = world.ledger.conclude(held, Change::Looked(finding)).await;
+        assert!(matches!(concluded, Concluded::Recorded(_)));
+        let held = world.ledger.read(KEY).await.unwrap().unwrap();
+        let State::InDoubt { absent, .. } = held.record.state else { panic!("not in doubt") };
+        absent
+    };
+    assert_eq!([look(Looked::Absent).await, look(Looked::Absent).await], [0, 0]);
+
+    let mut marked = world.ledger.read(KEY).await.unwrap().unwrap();
+    let State::InDoubt { closed, .. } = &mut marked.record.state else { panic!("not in doubt") };
+    *closed = Some(Ago::NOW);
+    let _ = world.ledger.conclude(marked, Change::Looked(Looked::Failed)).await;
+
+    let mut counts = vec![];
+    for finding in [Looked::Absent, Looked::Absent, Looked::Failed, Looked::Absent] {
+        counts.push(look(finding).await);
+    }
+    assert_eq!(counts, [1, 2, 0, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_look_up_found_accepted_its_owner_does_not_doubt_again() {
+    let world = World::new().await;
+    let owner = sent(world.claimed().await);
+    tokio::time::advance(LEASE * 2).await;
+    let _ = world.claim().await;
+    let found = world.ledger.read(KEY).await.unwrap().unwrap();
+    let _ = world.ledger.conclude(found, Change::Accept { reply: None }).await;
+
+    let told = world.ledger.conclude(owner, doubt()).await;
+    assert!(matches!(told, Concluded::Recorded(View::Accepted(_))), "{told:?}");
+
+    let held = world.ledger.read(KEY).await.unwrap().unwrap();
+    let lost = Change::Doubt { why: Doubt::TrackLost, closed: false };
+    let told = world.ledger.conclude(held, lost).await;
+    assert!(matches!(told, Concluded::Recorded(View::InDoubt(_))), "{told:?}");
+    let held = world.ledger.read(KEY).await.unwrap().unwrap();
+    assert!(matches!(held.record.state, State::InDoubt { closed: None, absent: 0, .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_accepted_is_due_when_the_provider_said() {
+    let world = World::new().await;
+    let owner = sent(world.claimed().await);
+    let headers = vec![("retry-after".to_owned(), b"40".to_vec())];
+    let reply = Reply { status: 202, headers, body: bytes::Bytes::new() };
+    let _ = world.ledger.conclude(owner, Change::Accept { reply: Some(Arc::new(reply)) }).await;
+
+    tokio::time::advance(Duration::from_secs(39)).await;
+    assert!(world.ledger.store().due(9).await.unwrap().due.is_empty());
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(world.ledger.store().due(9).await.unwrap().due.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_again_on_a_record_that_has_changed_and_the_mark_goes_first() {
+    let world = World::new().await;
+    let owner = sent(world.claimed().await);
+    let _ = world.ledger.conclude(owner, doubt()).await;
+    let mut first = world.ledger.read(KEY).await.unwrap().unwrap();
+    let mut second = world.ledger.read(KEY).await.unwrap().unwrap();
+
+    assert_eq!(world.ledger.note_resend(&mut first).await, Ok(Swapped::Done));
+    assert!(matches!(world.ledger.note_resend(&mut second).await, Ok(Swapped::Lost(Some(_)))));
+
+    let held = world.ledger.read(KEY).await.unwrap().unwrap();
+    assert!(matches!(held.record.state, State::InDoubt { closed: None, .. }));
+    let reopen = Change::Release { why: Release::Operator, reply: None };
+    let _ = world.ledger.conclude(held, reopen).await;
+    let over = Change::Resent { looked: crate::protocol::record::Looked::Failed, closed: true };
+    assert!(matches!(world.ledger.conclude(first, over).await, Concluded::Overtaken(_)));
+    assert_eq!(world.state().await, "released");
+}
+
+#[tokio::test]
+async fn on_a_store_that_one_process_has_its_successor_sets_the_mark() {
+    use crate::protocol::record::Looked;
+    use crate::store::embedded::{EmbeddedStore, Settings};
+    let folder = tempfile::tempdir().unwrap();
+    let store: SharedStore = Arc::new(EmbeddedStore::open(&Settings::at(folder.path())).unwrap());
+    let ledger = async |seed| {
+        let secret = Secret::new([1; 32]);
+        let (index, fingerprints) = (secret.clone(), vec![secret.clone()]);
+        let secrets = Secrets { index, fingerprints, seals: Seals::new(secret, vec![]) };
+        let ledger = Ledger::new(Arc::clone(&store), secrets, Arc::new(SeededEntropy::new(seed)));
+        ledger.enrol([0; 32], true).await.unwrap();
+        ledger
+    };
+    let (earlier, later) = (ledger(1).await, ledger(2).await);
+    let fingerprints = Fingerprints::new(&earlier.secrets().fingerprints, &[1; 32]);
+    let _owner = earlier.claim(&ask(KEY, Identity::Key, &fingerprints)).await.unwrap();
+    let mark = async |by: &Ledger, change| {
+        let held = by.read(KEY).await.unwrap().unwrap();
+        assert!(matches!(by.conclude(held, change).await, Concluded::Recorded(_)));
+        let held = by.read(KEY).await.unwrap().unwrap();
+        let State::InDoubt { closed, absent, .. } = held.record.state else { panic!("no doubt") };
+        (closed.is_some(), absent)
+    };
+
+    let silent = Change::Doubt { why: Doubt::OwnerSilent, closed: false };
+    assert_eq!(mark(&earlier, silent).await, (false, 0));
+    assert_eq!(mark(&earlier, Change::Looked(Looked::Absent)).await, (false, 0));
+    assert_eq!(mark(&later, Change::Looked(Looked::Absent)).await, (true, 0));
+    assert_eq!(mark(&later, Change::Looked(Looked::Absent)).await, (true, 1));
+}
