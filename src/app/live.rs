@@ -257,13 +257,13 @@ fn unreachable(error: &io::Error, connect_timeout: Duration) -> String {
     if let Some(tls) = tls {
         return format!("its TLS is not accepted: {tls}");
     }
-    match error.kind() {
-        io::ErrorKind::TimedOut => {
-            format!("no connection within connect_timeout ({connect_timeout:?})")
-        }
-        io::ErrorKind::ConnectionRefused => "nobody listens there (connection refused)".to_owned(),
-        _ => format!("it cannot be connected to: {error}"),
+    if error.kind() == io::ErrorKind::TimedOut {
+        return format!("no connection within connect_timeout ({connect_timeout:?})");
     }
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        return "nobody listens there (connection refused)".to_owned();
+    }
+    format!("it cannot be connected to: {error}")
 }
 
 #[expect(clippy::disallowed_methods, reason = "compared with the provider's wall clock")]

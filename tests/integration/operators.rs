@@ -111,7 +111,8 @@ fn records_at(admin: &str, config: &std::path::Path) -> Said {
 async fn nobody_settles_what_an_owner_may_still_conclude() {
     let world = World::new();
     let route = "    lease: 1s\n    upstream_timeout: 4s\n    lookup_after: 500ms\n";
-    let config = world.config("config", &world.embedded(), route);
+    let redis = RedisServer::start();
+    let config = world.config("config", &redis_store(&redis), route);
     let proxy = Semel::start(&config, &[]);
     let stalled = tokio::time::timeout(
         std::time::Duration::from_millis(700),
@@ -141,6 +142,9 @@ async fn nobody_settles_what_an_owner_may_still_conclude() {
     let early = order(proxy.admin, &id, "reopen", &reopen).await;
     assert_eq!(early.status, 409, "{}", early.text());
     assert!(early.text().contains("may still be heard upstream"), "{}", early.text());
+    assert!(early.text().contains("this process has watched it for"), "{}", early.text());
+    let shown = records(&proxy, &config, &["show", &id]);
+    assert!(shown.out.contains("not yet"), "{}", shown.out);
     let settled = until(
         || async { order(proxy.admin, &id, "settle", &applied()).await },
         |answer| (answer.status == 200).then(|| answer.json()),

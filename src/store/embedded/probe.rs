@@ -39,10 +39,10 @@ pub enum Probe {
 pub fn probe(path: &Path) -> Result<Probed, OpenError> {
     let failed = |error| OpenError::Folder { folder: path.to_owned(), error };
     let looked = folder::look(path)?;
-    let Looked { warning, lock, has_database, has_log, was_in_use } = match looked {
-        Some(looked) => looked,
-        None => return Ok(Probed { state: Probe::Missing, warnings: Vec::new() }),
+    let Some(looked) = looked else {
+        return Ok(Probed { state: Probe::Missing, warnings: Vec::new() });
     };
+    let Looked { warning, lock, has_database, has_log, was_in_use } = looked;
     let warnings = warning.into_iter().collect();
     let _lock: Option<File> = match lock {
         Some(lock) => match lock.try_lock_shared() {
