@@ -27,7 +27,9 @@ pub(super) fn details(held: &Held, not_yet: Option<MaySend>) -> Value {
     details["identified_by"] = json!(match record.identity {
         Identity::Key => "key",
         Identity::Content(_) => "content",
+        Identity::Further(_) => "a further key",
     });
+    details["has_business_key"] = json!(record.business.is_some());
     details["process"] = json!(record.process.to_string());
     details["lease_renewed_seconds_ago"] = json!(record.renewed.age().as_secs_f64());
     details["timeline"] = record.timeline.iter().map(event).collect();
@@ -89,6 +91,10 @@ fn event(event: &Event) -> Value {
         Happening::Released(why) => {
             value["event"] = json!("released");
             value["why"] = json!(release_name(*why));
+        }
+        Happening::Joined(by) => {
+            value["event"] = json!("recognised under another key");
+            value["by"] = json!(by.name());
         }
         Happening::Operator { action, reason } => {
             value["event"] = json!("operator");

@@ -12,9 +12,13 @@ use crate::cli::args::BodyArg;
 use crate::cli::{print, refuse};
 use crate::config::{self, Config};
 use crate::protocol::fingerprint::Ignore;
-use crate::protocol::key::{KeySource, RequestView, ScopeRule, find_key};
+use crate::protocol::key::{
+    BusinessField, BusinessKey, KeySource, RequestView, ScopeRule, find_key,
+};
 use crate::protocol::reference::{Place, ReferenceRule, Slot};
-use crate::proxy::route::{Duplicates, Missing, Mode, OnStoreFailure, Policy, Route, Routed};
+use crate::proxy::route::{
+    Business, Duplicates, Missing, Mode, OnStoreFailure, Orphans, Policy, Route, Routed,
+};
 use crate::upstream::lookup::Known;
 
 /// Which request, under which config.
@@ -118,6 +122,8 @@ fn guarded(text: &mut String, route: &Route, request: &RequestView<'_>) {
     line(text, "key", &key(policy, request));
     line(text, "scope", &scope(&policy.scope, &route.upstream, request));
     line(text, "fingerprint", &fingerprint(policy));
+    line(text, "business key", &business(route, request));
+    line(text, "other keys", orphans(policy));
     line(text, "duplicates", &duplicates(policy));
     if let Some(rule) = &policy.reference {
         line(text, "reference", &reference(rule, request));
@@ -214,6 +220,42 @@ fn fingerprint(policy: &Policy) -> String {
         text += &ignored.join(", ");
     }
     text + "; not the places of the key"
+}
+
+fn business(route: &Route, request: &RequestView<'_>) -> String {
+    let Some(Business { fields, window }) = &route.policy.business else {
+        return "none: another key is another operation".to_owned();
+    };
+    let captures: Vec<_> = route.path.captures(request.path).collect();
+    // Its content is always there, whatever it is.
+    match BusinessKey::of(fields, request, &captures, &[0; 32]) {
+        Err(lacking) => format!("none: this request lacks {}", part(lacking)),
+        Ok(_) => {
+            let parts: Vec<_> = fields.iter().map(part).collect();
+            let window = humantime::format_duration(*window);
+            format!("of {}; bound until it fails, or {window} after success", parts.join(", "))
+        }
+    }
+}
+
+fn part(field: &BusinessField) -> String {
+    match field {
+        BusinessField::Header(name) => format!("header {name}"),
+        BusinessField::Json(pointer) => format!("{pointer} of the JSON body"),
+        BusinessField::Form(name) => format!("form field {name}"),
+        BusinessField::Query(name) => format!("query parameter {name}"),
+        BusinessField::Path(name) => format!("{name} of the path"),
+        BusinessField::Content => "content".to_owned(),
+    }
+}
+
+const fn orphans(policy: &Policy) -> &'static str {
+    match policy.orphans {
+        Orphans::Match => {
+            "the same content is the same operation once a caller was left unanswered"
+        }
+        Orphans::Ignore => "the same content is another operation",
+    }
 }
 
 fn duplicates(policy: &Policy) -> String {
@@ -324,6 +366,7 @@ mod tests {
             "key          8 bytes, from header idempotency-key\n",
             "authorization (given), x-api-key (not given)\n",
             "content-type, body without /at",
+            "business key none: another key is another operation\n",
             "look-up      none: an unknown outcome waits for an operator\n",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
@@ -375,6 +418,18 @@ mod tests {
         assert!(text.contains("but this request has no body/order, so"), "{text}");
         let text = look_up("{ method: POST, path: /search, body: '{}' }", "{}");
         assert!(text.contains("POST /search; after 10s"), "{text}");
+    }
+
+    #[test]
+    fn a_business_key_is_told_or_what_it_lacks() {
+        let business = |body: &str| {
+            explained(
+                "{ match: { path: /** }, business_key: { fields: [{ json: /order }, content] } }",
+                &["POST", "/x", "--body", body],
+            )
+        };
+        assert!(business("{\"order\": 7}").contains("of /order of the JSON body, content; bound"));
+        assert!(business("{}").contains("none: this request lacks /order of the JSON body"));
     }
 
     #[test]

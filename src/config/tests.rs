@@ -212,6 +212,8 @@ fn the_key_rules_change_with_what_names_a_request_and_with_nothing_else() {
         ", fingerprint: { ignore: [{ json: /sent_at }] }",
         ", fingerprint: { headers: [accept] }",
         ", mode: off",
+        ", orphans: ignore",
+        ", business_key: { fields: [{ json: /order }] }",
     ] {
         assert_ne!(digest(other), plain, "{other}");
     }
@@ -219,9 +221,35 @@ fn the_key_rules_change_with_what_names_a_request_and_with_nothing_else() {
     assert_eq!(renamed, plain);
     let methods = routes("routes: [{ match: { path: '/v1/{id}', methods: [POST] } }]");
     assert_ne!(methods.key_rules_digest(), plain);
-    // Fingerprints name nothing where every request has a key.
-    let rejecting = digest(", key: { missing: reject }");
-    assert_eq!(digest(", key: { missing: reject }, fingerprint: { headers: [accept] }"), rejecting);
+    // Fingerprints name nothing where every request has a key, and another key is another payment.
+    let keyed =
+        |more: &str| digest(&format!(", orphans: ignore, key: {{ missing: reject }}{more}"));
+    assert_eq!(keyed(", fingerprint: { headers: [accept] }"), keyed(""));
+    let bound = |business: &str| digest(&format!(", business_key: {{ {business} }}"));
+    let order = bound("fields: [{ json: /order }]");
+    assert_eq!(bound("fields: [{ json: /order }], window: 1h"), order);
+    assert_ne!(bound("fields: [{ json: /order }, content]"), order);
+}
+
+#[test]
+fn a_business_key_says_what_is_wrong_with_it() {
+    let checked = |business: &str| {
+        check(&format!(
+            "upstreams: {{ a: {{ url: 'http://a' }} }}\n\
+             routes: [{{ match: {{ path: '/a/{{id}}' }}, business_key: {{ {business} }} }}]"
+        ))
+    };
+    for wrong in [
+        "fields: []",
+        "fields: [everything]",
+        "fields: [{ path: name }]",
+        "fields: [{ json: order }]",
+        "fields: [{ json: /order, header: X-Order }]",
+        "fields: [content], window: soon",
+    ] {
+        assert_eq!(checked(wrong).unwrap_err().faults().len(), 1, "{wrong}");
+    }
+    assert!(checked("fields: [content, { path: id }], window: 0s").is_ok());
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Trying to become the owner: one swap that either claims, or fetches what beat us.
+//! Trying to become the owner of one record: one swap that either claims, or fetches what beat us.
+//! Which record, and under which names, is `names`' to find out.
 
 use std::time::Duration;
 
@@ -8,10 +9,12 @@ use crate::entropy;
 use crate::protocol::attempt::{Claimed, Held};
 use crate::protocol::claim::{Decision, decide};
 use crate::protocol::fingerprint::Fingerprints;
-use crate::protocol::id::RecordKey;
+use crate::protocol::id::{RecordKey, Token};
 use crate::protocol::invariants;
 use crate::protocol::key::KeyTag;
-use crate::protocol::record::{Ago, Delivery, Doubt, Happening, Identity, Record, State, Terms};
+use crate::protocol::record::{
+    Ago, Delivery, Doubt, Happening, Identity, Pointer, Recognised, Record, State, Terms,
+};
 use crate::store::{Purpose, Refusal, StoreError, Swapped};
 
 /// What a caller wants to own.
@@ -23,6 +26,10 @@ pub struct Ask<'a> {
     pub identity: Identity,
     /// What its caller's key is found by, if it had one.
     pub key_tag: Option<KeyTag>,
+    /// Where the pointer of its business key is, if it has one.
+    pub business: Option<RecordKey>,
+    /// Where the same content is found whose caller left unanswered, if that is to be recognised.
+    pub content: Option<RecordKey>,
     /// What a duplicate must match.
     pub fingerprints: &'a Fingerprints,
     /// The route it came by.
@@ -48,6 +55,10 @@ pub enum Verdict {
     Settled(Settled),
     /// The key stands for another request.
     Mismatch(View),
+    /// The business key is bound to another request.
+    Bound(View),
+    /// This operation, under another key: the request's own leads there from now on.
+    Recognised(Recognised, Box<Self>),
 }
 
 /// Why there is no verdict.
@@ -77,6 +88,8 @@ impl Verdict {
             Self::Accepted(_) => "accepted",
             Self::Settled(_) => "settled",
             Self::Mismatch(_) => "mismatch",
+            Self::Bound(_) => "bound",
+            Self::Recognised(by, _) => by.name(),
         }
     }
 }
@@ -103,6 +116,10 @@ impl From<StoreError> for ClaimError {
 pub struct Unproven(Held);
 
 impl Unproven {
+    pub(super) const fn new(held: Held) -> Self {
+        Self(held)
+    }
+
     /// Gives it up, to be taken back.
     pub fn forgo(self) -> crate::protocol::attempt::Unspent {
         Claimed::confirmed(self.0).forgo()
@@ -116,14 +133,8 @@ impl Unproven {
 }
 
 impl Ledger {
-    /// Claims, or says what is known instead.
-    ///
-    /// # Errors
-    /// [`ClaimError`]; only `Unconfirmed` leaves something behind that must be taken back.
-    ///
-    /// # Cancel safety
-    /// None: a dropped claim may be in the store. Call it from a task that its caller cannot end.
-    pub async fn claim(&self, ask: &Ask<'_>) -> Result<Verdict, ClaimError> {
+    /// Claims this record, or says what is known instead, or where its key leads.
+    pub(super) async fn claim_record(&self, ask: &Ask<'_>) -> Result<Landed, ClaimError> {
         if self.is_saturated() {
             return Err(ClaimError::Saturated);
         }
@@ -133,7 +144,7 @@ impl Ledger {
         let attempt = self.draw_attempt();
         let mut held = Held {
             key: ask.key,
-            token: crate::protocol::id::Token::first(attempt),
+            token: Token::first(attempt),
             writer: attempt,
             tries: 0,
             as_of: self.now(),
@@ -150,7 +161,9 @@ impl Ledger {
             held.token = token;
             held.as_of = asked;
             let stored = match swapped {
-                Ok(Swapped::Done) => return Ok(Verdict::Claimed(Claimed::confirmed(held))),
+                Ok(Swapped::Done) => {
+                    return Ok(Landed::Verdict(Verdict::Claimed(Claimed::confirmed(held))));
+                }
                 Ok(Swapped::Lost(None)) => {
                     expected = None;
                     continue;
@@ -167,7 +180,7 @@ impl Ledger {
                 Err(error) => return Err(error.into()),
             };
             match self.hold(ask.key, &stored, asked)? {
-                Found::Pointer(..) => return Err(unexpected_pointer()),
+                Found::Pointer(token, pointer) => return Ok(Landed::Pointer(token, pointer)),
                 // Our own claim, put there by a swap that was not confirmed, and changed since (its
                 // lease was over). It was never sent, and nobody but us can say so.
                 Found::Record(current) if current.record.attempt == attempt => {
@@ -176,7 +189,7 @@ impl Ledger {
                 }
                 Found::Record(current) => match self.weigh(current, ask.fingerprints).await? {
                     Weighed::Claimable(current) => expected = Some(current),
-                    Weighed::Verdict(verdict) => return Ok(verdict),
+                    Weighed::Verdict(verdict) => return Ok(Landed::Verdict(verdict)),
                     Weighed::Changed => expected = None,
                 },
             }
@@ -192,6 +205,7 @@ impl Ledger {
             fingerprint: ask.fingerprints.newest(),
             identity: ask.identity,
             key_tag: ask.key_tag,
+            business: ask.business,
             terms: ask.terms,
             inputs: None,
             claimed: Ago::NOW,
@@ -211,7 +225,7 @@ impl Ledger {
     }
 
     /// What the record that beat us allows.
-    async fn weigh(
+    pub(super) async fn weigh(
         &self,
         current: Held,
         fingerprints: &Fingerprints,
@@ -221,10 +235,7 @@ impl Ledger {
             Decision::Overdue => self.doubt_silent_owner(current).await?,
             Decision::Mismatch => Weighed::Verdict(Verdict::Mismatch(self.view(&current)?)),
             Decision::Unverifiable => {
-                return Err(ReadError::Unreadable(
-                    "its fingerprint secret is not configured here".to_owned(),
-                )
-                .into());
+                return Err(unverifiable().into());
             }
             Decision::Follow
             | Decision::Doubt
@@ -265,7 +276,14 @@ impl Ledger {
     }
 }
 
-enum Weighed {
+/// What was under the key that was to be claimed.
+pub(super) enum Landed {
+    Verdict(Verdict),
+    /// A pointer, under this token.
+    Pointer(Token, Pointer),
+}
+
+pub(super) enum Weighed {
     Claimable(Held),
     Verdict(Verdict),
     Changed,
@@ -282,8 +300,8 @@ fn known(view: View) -> Verdict {
     }
 }
 
-fn unexpected_pointer() -> ClaimError {
-    ReadError::Unreadable("a pointer where a record belongs".to_owned()).into()
+pub(super) fn unverifiable() -> ReadError {
+    ReadError::Unreadable("its fingerprint secret is not configured here".to_owned())
 }
 
 /// How long after starting to write a pointer its claim may still lead to a dispatch.

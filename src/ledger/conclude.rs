@@ -88,6 +88,8 @@ enum Round {
     Done,
     Again,
     Over(Held),
+    /// The claim has become a pointer to another operation: it was never sent.
+    Led,
     Failed,
 }
 
@@ -120,6 +122,7 @@ impl Ledger {
                     return Concluded::Recorded(view);
                 }
                 Round::Over(current) => return self.overtaken(&pending, &current),
+                Round::Led => return self.led(&pending),
             }
         }
         Concluded::NotYet(self.told(&pending, false), pending)
@@ -165,7 +168,8 @@ impl Ledger {
         };
         let mut current = match self.hold(pending.held.key, current, asked) {
             Ok(Found::Record(current)) => current,
-            Ok(Found::Pointer(..)) | Err(_) => return Round::Failed,
+            Ok(Found::Pointer(..)) => return Round::Led,
+            Err(_) => return Round::Failed,
         };
         let same_claim = current.record.attempt == pending.held.record.attempt;
         let open = match current.record.state {
@@ -190,6 +194,18 @@ impl Ledger {
             };
         }
         Round::Over(current)
+    }
+
+    /// Where the claim was there is a pointer. Its own owner put it there, by a write that was not
+    /// confirmed; or the store had lost the record, and somebody else was recognised meanwhile.
+    fn led(&self, pending: &Pending) -> Concluded {
+        if !matches!(pending.change, Change::Release { .. }) {
+            tracing::error!(
+                operation = %pending.held.operation(),
+                "the store lost this record, and its key leads to another; check the provider"
+            );
+        }
+        Concluded::Overtaken(self.told(pending, false))
     }
 
     fn overtaken(&self, pending: &Pending, current: &Held) -> Concluded {
@@ -324,7 +340,25 @@ impl Ledger {
         self.pending_bytes.load(Ordering::Relaxed) >= PENDING_BYTES_MAX
     }
 
-    /// Notes who was told, or left, for an operation that is known by content alone.
+    /// Notes that somebody got the answer, if it is on record that somebody left unanswered before.
+    /// Of an operation that nobody left nothing is written.
+    ///
+    /// # Errors
+    /// [`ReadError`], as for [`Self::note_delivery`].
+    pub async fn note_answered(
+        &self,
+        operation: OperationId,
+        delivery: Delivery,
+    ) -> Result<(), ReadError> {
+        match self.read(operation.key).await? {
+            Some(held) if held.record.delivery.left.is_some() => {
+                self.note_delivery(operation, delivery).await
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Notes who was told, or left, for an operation that its content may be recognised by.
     ///
     /// # Errors
     /// [`ReadError`]. That somebody was answered may then stay unknown (identical content finds this
@@ -357,6 +391,11 @@ impl Ledger {
 }
 
 impl Pending {
+    /// The hand, to begin anew with.
+    pub(super) fn into_held(self) -> Held {
+        self.held
+    }
+
     /// How many bytes wait.
     pub fn bytes(&self) -> usize {
         match &self.change {

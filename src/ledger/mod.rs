@@ -4,8 +4,9 @@
 //! [`Settled`], [`Released`], [`Accepted`] and [`InDoubt`], and only those can be answered: nobody
 //! can tell a caller an outcome that was not put on record first (or marked as not yet recorded).
 //!
-//! Read `claim`, then `conclude`; `content` is how a request without a key finds its record,
-//! `views` what others get to see, `watch` how long an owner that is not heard of may still send.
+//! Read `claim`, then `names` (how a request finds its record, whatever it calls it; `content` if it
+//! has no key), then `conclude`; `views` is what others get to see, `watch` how long an owner that
+//! is not heard of may still send.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,7 @@ use crate::protocol::attempt::Held;
 use crate::protocol::id::{AttemptId, ProcessId, RecordKey, Token};
 use crate::protocol::invariants;
 use crate::protocol::key::Secret;
-use crate::protocol::record::{Entry, Pointer, Record, State, Unreadable};
+use crate::protocol::record::{Entry, Event, Happening, Pointer, Record, State, Unreadable};
 use crate::protocol::resend::last_resend;
 use crate::protocol::seal::{Binding, Seals};
 use crate::store::{Purpose, SharedStore, StoreError, Stored, Swap, Swapped, Tag, Write};
@@ -27,6 +28,9 @@ mod claim;
 mod conclude;
 mod content;
 mod enrol;
+mod names;
+#[cfg(test)]
+mod names_tests;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -286,7 +290,7 @@ impl Ledger {
         };
         (*closed, *absent) = (None, 0);
         held.record.process = self.process;
-        held.record.note(crate::protocol::record::Happening::Resent);
+        held.record.note(Happening::Resent);
         let due = held.record.terms.upstream_timeout + LEASE_GRACE;
         self.put_off(held, due).await
     }
@@ -392,12 +396,12 @@ fn agenda(record: &Record) -> (Option<Duration>, Tag) {
             let left = record.terms.lease.saturating_sub(record.renewed.age());
             (Some(left + LEASE_GRACE), Tag::NONE)
         }
-        State::InDoubt { looked, .. } => (Some(look_up_pause(*looked)), TAG_IN_DOUBT),
+        State::InDoubt { looked, .. } => (Some(next_look_up(record, *looked)), TAG_IN_DOUBT),
         // The provider said when it wants to be asked first.
         State::Accepted { looked: 0, after: Some(after), .. } => {
             (Some(after.saturating_sub(record.entered.age())), TAG_ACCEPTED)
         }
-        State::Accepted { looked, .. } => (Some(look_up_pause(*looked)), TAG_ACCEPTED),
+        State::Accepted { looked, .. } => (Some(next_look_up(record, *looked)), TAG_ACCEPTED),
         State::Settled(settlement) => {
             let keep = match settlement.reply {
                 Some(_) => record.terms.retention,
@@ -407,6 +411,14 @@ fn agenda(record: &Record) -> (Option<Duration>, Tag) {
         }
         State::Released { .. } => (Some(RELEASED_KEPT + LEASE_GRACE), Tag::NONE),
     }
+}
+
+/// In how long the next look-up is due. What else is noted meanwhile does not put it off.
+fn next_look_up(record: &Record, looked: u32) -> Duration {
+    let look_up = |event: &&Event| matches!(event.what, Happening::LookedUp(_));
+    let last = record.timeline.iter().rev().find(look_up);
+    let since = last.map_or(record.entered, |event| event.at.min(record.entered));
+    look_up_pause(looked).saturating_sub(since.age())
 }
 
 /// How long after the n-th look-up the next one is due: doubling, bounded.

@@ -24,6 +24,7 @@ const TERMS: Terms = Terms {
     retention: Duration::from_secs(86_400),
     remember: Duration::from_secs(7 * 86_400),
     window: Duration::ZERO,
+    bound: Duration::ZERO,
 };
 
 struct World {
@@ -70,7 +71,7 @@ impl World {
     async fn by_content(&self) -> Verdict {
         let fingerprints = self.fingerprints(1);
         let ask = ask(POINTER, Identity::Content(POINTER), &fingerprints);
-        self.ledger.claim_by_content(&ask).await.unwrap()
+        self.ledger.claim(&ask).await.unwrap()
     }
 
     async fn found(&self, name: RecordKey) -> Option<OperationId> {
@@ -86,7 +87,17 @@ impl World {
 }
 
 const fn ask<'a>(key: RecordKey, identity: Identity, fingerprints: &'a Fingerprints) -> Ask<'a> {
-    Ask { key, identity, key_tag: None, fingerprints, route: "default", terms: TERMS, inputs: None }
+    Ask {
+        key,
+        identity,
+        key_tag: None,
+        business: None,
+        content: None,
+        fingerprints,
+        route: "default",
+        terms: TERMS,
+        inputs: None,
+    }
 }
 
 fn paid() -> Change {
@@ -318,7 +329,7 @@ async fn a_pointer_to_an_absent_record_leads_to_that_very_record() {
     world.faults.script([Fault::None, Fault::NotApplied]);
     let fingerprints = world.fingerprints(1);
     let ask = ask(POINTER, Identity::Content(POINTER), &fingerprints);
-    assert!(world.ledger.claim_by_content(&ask).await.is_err());
+    assert!(world.ledger.claim(&ask).await.is_err());
     let stored = world.faults.load(POINTER).await.unwrap().unwrap();
     let Found::Pointer(_, pointer) = world.ledger.hold(POINTER, &stored, Duration::ZERO).unwrap()
     else {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Found, Ledger, PART_REPLY, ReadError};
+use super::{Ledger, PART_REPLY, ReadError};
 use crate::protocol::attempt::Held;
 use crate::protocol::id::{OperationId, RecordKey};
 use crate::protocol::outcome::UnknownReason;
@@ -227,35 +227,15 @@ impl Ledger {
     }
 }
 
-/// Over how many pointers a name may lead to its record.
-const POINTERS_MAX: usize = 4;
-
 impl Ledger {
-    /// Reads the record that a name leads to: its own, or that of the pointer which is there.
-    /// `None`: there is none, or its pointers lead nowhere.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub async fn find(&self, name: RecordKey) -> Result<Option<Held>, ReadError> {
-        let mut key = name;
-        for _ in 0..=POINTERS_MAX {
-            let asked = self.now();
-            let Some(stored) = self.store().load(key).await? else { return Ok(None) };
-            match self.hold(key, &stored, asked)? {
-                Found::Record(held) => return Ok(Some(held)),
-                Found::Pointer(_, pointer) => key = pointer.to,
-            }
-        }
-        Ok(None)
-    }
-
     /// What is known of one claim. `None`: it is not in the store (any more).
     ///
     /// # Errors
     /// [`ReadError`].
     pub async fn look(&self, operation: OperationId) -> Result<Option<View>, ReadError> {
-        let Some(held) = self.read(operation.key).await? else { return Ok(None) };
-        if held.operation() == operation {
+        let Some(held) = self.find(operation.key).await? else { return Ok(None) };
+        // Elsewhere: the claim was recognised as that operation, and its key leads there.
+        if held.operation() == operation || held.key != operation.key {
             return self.view(&held).map(Some);
         }
         // Only a released key is claimed anew, so that is what became of the earlier claim. On what

@@ -1,5 +1,7 @@
 //! What may be done about a request, given what is remembered of its key.
 
+use std::time::Duration;
+
 use super::fingerprint::{Fingerprints, Matched};
 use super::record::{Record, Settlement, State};
 
@@ -57,6 +59,38 @@ pub fn decide_same(record: &Record) -> Decision {
 fn decide_settled(record: &Record, settlement: &Settlement) -> Decision {
     let kept = record.entered.age() <= record.terms.retention;
     if kept && settlement.reply.is_some() { Decision::Replay } else { Decision::NotKept }
+}
+
+/// Whether the pointer that a business key left behind may now lead to a new operation: its
+/// operation has failed for good, was never applied, or succeeded longer ago than the key binds.
+pub fn business_is_free(record: &Record) -> bool {
+    match &record.state {
+        State::Settled(settlement) if settlement.status >= FAILED => true,
+        State::Settled(_) => record.entered.age() > record.terms.bound,
+        State::Released { .. } => true,
+        // However old: nobody knows yet, so it binds (I5).
+        State::InFlight | State::Accepted { .. } | State::InDoubt { .. } => false,
+    }
+}
+
+/// A final answer from this status on says that the operation failed: a declined card.
+const FAILED: u16 = 400;
+
+/// How long after its last caller left unanswered an operation is found by its content under
+/// another key.
+pub const ORPHANED_FOR: Duration = Duration::from_secs(600);
+
+/// Whether the same content under another key is a retry of this operation: the last of its callers
+/// has left unanswered, and not long ago. Once somebody got the answer it is another payment.
+pub fn is_orphan(record: &Record) -> bool {
+    let left = record.delivery.left.is_some_and(|left| left.age() <= ORPHANED_FOR);
+    match &record.state {
+        State::InFlight | State::Accepted { .. } | State::InDoubt { .. } | State::Settled(_) => {
+            left && record.delivery.done().is_none()
+        }
+        // It was certainly not applied: nothing to be recognised.
+        State::Released { .. } => false,
+    }
 }
 
 /// Whether the pointer that identical content left behind may now lead to a new operation.

@@ -51,6 +51,12 @@ pub fn edge(from: Option<&Record>, to: &Record) -> Result<(), NoSuchEdge> {
     Err(NoSuchEdge { from: from.map_or("none", |from| from.state.name()), to: to.state.name() })
 }
 
+/// I17: which claim may become a pointer to another operation's record: one that was never sent.
+/// That it was not is for its owner to know, who still has the right to send in hand.
+pub const fn may_become_a_name(record: &Record) -> bool {
+    matches!(record.state, State::InFlight)
+}
+
 /// I5: what may be purged, by the store's own reckoning of ages. Never what is unsettled.
 pub fn may_purge(record: &Record, released_kept: std::time::Duration) -> bool {
     match &record.state {

@@ -248,13 +248,110 @@ pub fn content_key(index: &Secret, scope: &Scope, content: &[u8; 32]) -> RecordK
     derived(index, "semel content", scope, content)
 }
 
+/// Where the pointer of (scope, business key) is.
+pub fn business_key(index: &Secret, scope: &Scope, business: &BusinessKey) -> RecordKey {
+    let mut parts: Vec<&[u8]> = scope.0.iter().map(Vec::as_slice).collect();
+    parts.extend(business.0.iter().map(Vec::as_slice));
+    shortened(index.digest("semel business", &parts))
+}
+
 fn derived(index: &Secret, domain: &str, scope: &Scope, last: &[u8]) -> RecordKey {
     let mut parts: Vec<&[u8]> = scope.0.iter().map(Vec::as_slice).collect();
     parts.push(last);
-    let digest = index.digest(domain, &parts);
+    shortened(index.digest(domain, &parts))
+}
+
+fn shortened(digest: [u8; 32]) -> RecordKey {
     let mut key = [0; RecordKey::LEN];
     key.copy_from_slice(&digest[..RecordKey::LEN]);
     RecordKey::new(key)
+}
+
+/// A part of a request that names the business operation, together with others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BusinessField {
+    /// A request header.
+    Header(HeaderName),
+    /// An RFC 6901 pointer into a JSON body.
+    Json(String),
+    /// A field of a form body.
+    Form(String),
+    /// A query parameter.
+    Query(String),
+    /// A named segment of the path.
+    Path(String),
+    /// The whole request, as its fingerprint sees it.
+    Content,
+}
+
+/// What names the business operation of a request, field by field. Does not show itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BusinessKey(Vec<Vec<u8>>);
+
+impl fmt::Debug for BusinessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BusinessKey(…)")
+    }
+}
+
+impl BusinessKey {
+    /// Takes the fields' values out of a request. `captures` are the path's named segments,
+    /// `content` is its canonical digest.
+    ///
+    /// # Errors
+    /// The first field of which the request does not have exactly one value: it then has no business
+    /// key.
+    pub fn of<'a>(
+        fields: &'a [BusinessField],
+        request: &RequestView<'_>,
+        captures: &[(&str, &str)],
+        content: &[u8; 32],
+    ) -> Result<Self, &'a BusinessField> {
+        let value = |field: &'a BusinessField| field.value(request, captures, content).ok_or(field);
+        fields.iter().map(value).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl BusinessField {
+    fn value(
+        &self,
+        request: &RequestView<'_>,
+        captures: &[(&str, &str)],
+        content: &[u8; 32],
+    ) -> Option<Vec<u8>> {
+        let value = match self {
+            Self::Header(name) => {
+                let values = request.headers.get_all(name).iter();
+                only(values).ok()??.as_bytes().trim_ascii().to_vec()
+            }
+            Self::Json(pointer) => json_scalar(pointer, request.body)?,
+            Self::Form(name) if request.is_form() => {
+                only(form::values(request.body, name)).ok()??
+            }
+            Self::Form(_) => return None,
+            Self::Query(name) => {
+                only(form::values(request.query.unwrap_or_default().as_bytes(), name)).ok()??
+            }
+            Self::Path(name) => {
+                let (_, value) = captures.iter().find(|(capture, _)| capture == name)?;
+                value.as_bytes().to_vec()
+            }
+            Self::Content => content.to_vec(),
+        };
+        (!value.is_empty()).then_some(value)
+    }
+}
+
+/// A string's content, or anything else that is one value, as it is written.
+fn json_scalar(pointer: &str, body: &[u8]) -> Option<Vec<u8>> {
+    let root = json::parse(body).ok()?;
+    let Found::One(node) = pointer.parse::<Pointer>().ok()?.find(&root) else { return None };
+    match &node.value {
+        Value::String(text) => Some(text.as_str()?.as_bytes().to_vec()),
+        Value::Number(lexeme) => Some(lexeme.as_bytes().to_vec()),
+        Value::Bool(value) => Some(value.to_string().into_bytes()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
 }
 
 /// Looks for a key in each place, in order; the first place that has one counts, and is returned.

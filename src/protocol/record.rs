@@ -62,6 +62,38 @@ pub struct Pointer {
     pub written: Ago,
     /// How long the record it leads to is remembered; purging the pointer waits as long.
     pub remember: Duration,
+    /// What it is a name for.
+    pub kind: PointerKind,
+}
+
+/// What leads to a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PointerKind {
+    /// The content of requests.
+    Content,
+    /// A business key.
+    Business,
+    /// A further idempotency key of an operation that was recognised under another name.
+    Key,
+}
+
+/// By what a request was recognised as one that came before under another key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Recognised {
+    /// Its business key is bound to that operation.
+    BusinessKey,
+    /// Its content is that of an operation whose caller left unanswered.
+    Orphan,
+}
+
+impl Recognised {
+    /// As metrics, the API and the documentation spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BusinessKey => "business-key",
+            Self::Orphan => "orphan",
+        }
+    }
 }
 
 /// How an operation was recognised.
@@ -71,6 +103,9 @@ pub enum Identity {
     Key,
     /// By content alone: the pointer at this key leads to the record.
     Content(RecordKey),
+    /// By a key that is a further name of it: the pointer at this key leads to the record. What was
+    /// sent carries that key, not the record's own.
+    Further(RecordKey),
 }
 
 /// What was agreed when the operation was claimed. Every process keeps to it, whatever its own
@@ -87,6 +122,8 @@ pub struct Terms {
     pub remember: Duration,
     /// How long identical content still finds a settled, delivered operation.
     pub window: Duration,
+    /// How long its business key is bound to it after it succeeded.
+    pub bound: Duration,
 }
 
 /// One operation.
@@ -104,6 +141,8 @@ pub struct Record {
     pub identity: Identity,
     /// What the caller's key, if it had one, is found by.
     pub key_tag: Option<KeyTag>,
+    /// Where the pointer of its business key is, if it has one.
+    pub business: Option<RecordKey>,
     /// What was agreed.
     pub terms: Terms,
     /// The values that the route's look-up templates name, and nothing else of the request.
@@ -288,6 +327,8 @@ pub enum Happening {
     Settled(SettledBy),
     /// Its key was freed.
     Released(Release),
+    /// A request under another key was recognised as this operation; that key leads here now.
+    Joined(Recognised),
     /// A person did something, and said why.
     Operator {
         /// What, in a word.

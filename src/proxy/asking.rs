@@ -91,8 +91,9 @@ impl Proxy {
     async fn find(&self, asked: Asked) -> Result<Option<Held>, ReadError> {
         match asked {
             Asked::Operation(id) => {
-                let held = self.ledger().read(id.key).await?;
-                Ok(held.filter(|held| held.operation() == id))
+                let held = self.ledger().find(id.key).await?;
+                // Elsewhere: the claim was recognised as another operation, and its key leads there.
+                Ok(held.filter(|held| held.operation() == id || held.key != id.key))
             }
             Asked::Key(key) => self.ledger().find(key).await,
         }

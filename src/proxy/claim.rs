@@ -13,15 +13,15 @@ use tokio::time::Instant;
 
 use super::identify::Identified;
 use super::problem::Slug;
-use super::respond::{Answer, answer_of};
+use super::respond::{Answer, Over, answer_of};
 use super::route::{Missing, OnStoreFailure, Policy};
 use super::{Lane, Proxy};
 use crate::attempt::{Flight, Plan, Seat, Stage};
-use crate::ledger::{Ask, ClaimError, ReadError, Verdict, View};
+use crate::ledger::{Ask, ClaimError, Ledger, ReadError, Verdict, View};
 use crate::protocol::attempt::Claimed;
 use crate::protocol::fingerprint::Matched;
 use crate::protocol::id::{OperationId, RecordKey};
-use crate::protocol::record::{Identity, Release, Terms};
+use crate::protocol::record::{Delivery, Identity, Recognised, Release, Terms};
 use crate::protocol::reference::drawn;
 use crate::server::{Caller, Delivered, Receipt};
 use crate::store::{Refusal, StoreError};
@@ -39,6 +39,8 @@ pub enum Standing {
     Known(View),
     /// The key stands for another request.
     Mismatch(OperationId),
+    /// The business key is bound to another request.
+    Bound(OperationId),
     /// Nothing was claimed, nothing is sent.
     Refused(Slug, Option<String>),
     /// Nothing could be claimed, and the route says to send all the same.
@@ -54,6 +56,7 @@ impl Standing {
             Self::Doubt(_) => "in-doubt",
             Self::Known(_) => "record",
             Self::Mismatch(_) => "mismatch",
+            Self::Bound(_) => "bound",
             Self::Refused(..) => "refused",
             Self::Unguarded(_) => "unguarded",
         }
@@ -62,13 +65,39 @@ impl Standing {
     /// Whether a second request was prevented, because its operation is known.
     pub const fn is_known(&self) -> bool {
         match self {
-            Self::Follower(_) | Self::Doubt(_) | Self::Known(_) | Self::Mismatch(_) => true,
+            Self::Follower(_)
+            | Self::Doubt(_)
+            | Self::Known(_)
+            | Self::Mismatch(_)
+            | Self::Bound(_) => true,
             Self::Owner(_) | Self::Refused(..) | Self::Unguarded(_) => false,
         }
     }
 }
 
-/// Remembers whether a caller was still there, for operations that are known by content alone.
+/// A standing, and by what the request was recognised if not by its own key or content.
+#[derive(Debug)]
+pub struct Stood {
+    /// How it stands.
+    pub standing: Standing,
+    /// By what.
+    pub by: Option<Recognised>,
+}
+
+impl Stood {
+    /// By what a second request was prevented, for metrics.
+    pub fn name(&self) -> &'static str {
+        self.by.map_or_else(|| self.standing.name(), Recognised::name)
+    }
+}
+
+impl From<Standing> for Stood {
+    fn from(standing: Standing) -> Self {
+        Self { standing, by: None }
+    }
+}
+
+/// Remembers whether a caller was still there, for operations that its content may be recognised by.
 #[derive(Debug, Clone)]
 pub struct Witness(Option<Arc<Seen>>);
 
@@ -78,20 +107,29 @@ pub(super) struct Seen {
     arrived: Instant,
     operation: OnceLock<OperationId>,
     left: OnceLock<()>,
-    /// Its request was sent without a guard: it is none of the operation's callers.
+    /// Its request was sent without a guard, or was not applied for certain, or it was told that its
+    /// operation is over, if not how: whether it was answered says nothing.
     passed: OnceLock<()>,
+    /// For a request with a key: where its content is to lead to the operation if it is left
+    /// unanswered.
+    content: Option<RecordKey>,
+    /// It came for an operation that another request had begun.
+    late: OnceLock<()>,
 }
 
 impl Witness {
-    /// Watches callers without a key; for all others there is nothing to remember.
+    /// Watches callers without a key, and those whose retries may come under another one; for all
+    /// others there is nothing to remember.
     pub fn new(identified: &Identified, arrived: Instant) -> Self {
-        Self(match identified.identity {
-            Identity::Content(_) => {
-                let (operation, left, passed) = Default::default();
-                Some(Arc::new(Seen { arrived, operation, left, passed }))
-            }
-            Identity::Key => None,
-        })
+        let content = identified.content;
+        let watched = match identified.identity {
+            Identity::Content(_) => true,
+            Identity::Key | Identity::Further(_) => content.is_some(),
+        };
+        Self(watched.then(|| {
+            let (operation, left, passed, late) = Default::default();
+            Arc::new(Seen { arrived, operation, left, passed, content, late })
+        }))
     }
 
     /// Asks the server to say what became of the answer.
@@ -103,21 +141,25 @@ impl Witness {
         let seen = Arc::clone(self.0.as_ref()?);
         let (told, proxy) = (Arc::clone(&seen), Arc::clone(proxy));
         let receipt = caller?.receipt(move |delivered| match delivered {
-            Delivered::Whole => proxy.note_delivery(&told, Delivered::Whole),
+            Delivered::Whole => drop(proxy.note_delivery(&told, Delivered::Whole)),
             Delivered::Left => {
                 // Noted even if its operation is not known yet: the claim will look here.
-                let _ = told.left.set(());
-                proxy.note_delivery(&told, Delivered::Left);
+                if told.left.set(()).is_ok() {
+                    drop(proxy.note_delivery(&told, Delivered::Left));
+                }
             }
         });
         Some((seen, receipt))
     }
 
-    fn belongs_to(&self, operation: OperationId, proxy: &Proxy) {
+    fn belongs_to(&self, operation: OperationId, late: bool, proxy: &Proxy) {
         let Some(seen) = &self.0 else { return };
+        if late {
+            let _ = seen.late.set(());
+        }
         let _ = seen.operation.set(operation);
         if seen.left.get().is_some() {
-            proxy.note_delivery(seen, Delivered::Left);
+            drop(proxy.note_delivery(seen, Delivered::Left));
         }
     }
 }
@@ -126,7 +168,8 @@ impl Witness {
 ///
 /// Whoever was told anything else was left unanswered: it will ask again, and must find the same
 /// operation, even if another caller got the answer meanwhile.
-pub(super) fn attach<B>(
+pub(super) async fn attach<B>(
+    proxy: &Proxy,
     receipt: Option<(Arc<Seen>, Receipt)>,
     response: Response<B>,
 ) -> Response<B> {
@@ -136,27 +179,49 @@ pub(super) fn attach<B>(
     if ENDS.iter().any(is) {
         return receipt.attach(response);
     }
-    if is(&Answer::Unguarded) {
+    let by_key = seen.content.is_some();
+    let over = is(&Answer::Released) || response.extensions().get::<Over>().is_some();
+    if is(&Answer::Unguarded) || (by_key && over) {
         let _ = seen.passed.set(());
+    }
+    if by_key && seen.left.set(()).is_ok() {
+        // A client that asks again at once under a new key must find this noted.
+        let noted = proxy.note_delivery(&seen, Delivered::Left);
+        let _ = tokio::time::timeout(NOTED_FIRST_MAX, noted).await;
     }
     drop(receipt);
     response
 }
 
 impl Proxy {
-    /// Puts on record whether a caller got its answer.
-    fn note_delivery(&self, seen: &Seen, delivered: Delivered) {
-        let Some(&operation) = seen.operation.get() else { return };
+    /// Puts on record whether a caller got its answer. What is returned ends when that is done, or
+    /// is not to be done; dropping it changes nothing.
+    fn note_delivery(
+        &self,
+        seen: &Seen,
+        delivered: Delivered,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (done, ended) = oneshot::channel::<()>();
+        let ended = async move { drop(ended.await) };
+        let Some(&operation) = seen.operation.get() else { return ended };
         if seen.passed.get().is_some() {
-            return;
+            return ended;
         }
         let flight = self.attempts.flights().join(operation);
         match delivered {
             Delivered::Whole => flight.answered(seen.arrived),
             Delivered::Left => flight.left(seen.arrived),
         }
+        let content = seen.content;
+        let someone_left = flight.delivery().0.left.is_some();
+        if content.is_some() && !someone_left && seen.late.get().is_none() {
+            // The first request of a key, answered: nobody will look for it by its content.
+            return ended;
+        }
         let (ledger, cut) = (Arc::clone(self.ledger()), self.tasks.cut().clone());
         self.tasks.detach(async move {
+            // Dropped at the end, whatever that is.
+            let _done = done;
             // One writes what all have noted by then, and the others find it done.
             let mut noted = flight.noted.lock().await;
             let mut pause = NOTE_PAUSE;
@@ -165,7 +230,7 @@ impl Proxy {
                 if *noted == changes {
                     return;
                 }
-                match ledger.note_delivery(operation, delivery).await {
+                match note(&ledger, operation, delivery, content).await {
                     Ok(()) => *noted = changes,
                     Err(error) => {
                         tracing::warn!(%error, %operation, "delivery not recorded yet");
@@ -179,6 +244,7 @@ impl Proxy {
                 }
             }
         });
+        ended
     }
 
     /// Claims, and starts the attempt if the claim is won.
@@ -191,24 +257,29 @@ impl Proxy {
         identified: Identified,
         request: Request<Bytes>,
         witness: &Witness,
-    ) -> Standing {
+    ) -> Stood {
         let (tell, told) = oneshot::channel();
         let (this, name, witness) = (Arc::clone(self), lane.route.name.clone(), witness.clone());
         self.tasks.detach(async move {
             let Some(lane) = this.lanes.get(&name) else { return };
-            let standing = this.claim_now(lane, &identified, request).await;
-            match &standing {
-                Standing::Owner(seat) => witness.belongs_to(seat.flight().operation(), &this),
-                Standing::Follower(flight) | Standing::Doubt(flight) => {
-                    witness.belongs_to(flight.operation(), &this);
+            let stood = this.claim_now(lane, &identified, request).await;
+            match &stood.standing {
+                Standing::Owner(seat) => {
+                    witness.belongs_to(seat.flight().operation(), false, &this);
                 }
-                Standing::Known(view) => witness.belongs_to(view.operation(), &this),
-                Standing::Mismatch(_) | Standing::Refused(..) | Standing::Unguarded(_) => {}
+                Standing::Follower(flight) | Standing::Doubt(flight) => {
+                    witness.belongs_to(flight.operation(), true, &this);
+                }
+                Standing::Known(view) => witness.belongs_to(view.operation(), true, &this),
+                Standing::Mismatch(_)
+                | Standing::Bound(_)
+                | Standing::Refused(..)
+                | Standing::Unguarded(_) => {}
             }
             // Nobody listens any more if the caller has left.
-            let _ = tell.send(standing);
+            let _ = tell.send(stood);
         });
-        told.await.unwrap_or(Standing::Refused(Slug::Internal, None))
+        told.await.unwrap_or_else(|_| Standing::Refused(Slug::Internal, None).into())
     }
 
     async fn claim_now(
@@ -216,11 +287,11 @@ impl Proxy {
         lane: &Lane,
         identified: &Identified,
         request: Request<Bytes>,
-    ) -> Standing {
+    ) -> Stood {
         // Asked here, in a task that the drain waits for: what is claimed from here on can still be
         // sent, or taken back.
         if self.tasks.stopping().is_cancelled() {
-            return Standing::Refused(Slug::Draining, None);
+            return Standing::Refused(Slug::Draining, None).into();
         }
         let policy = &*lane.route.policy;
         let until = Instant::now() + policy.upstream_timeout;
@@ -228,33 +299,48 @@ impl Proxy {
             key: identified.key,
             identity: identified.identity,
             key_tag: identified.key_tag,
+            business: identified.business,
+            content: identified.content,
             fingerprints: &identified.fingerprints,
             route: &lane.route.name,
             terms: terms(policy),
             inputs: identified.inputs.as_deref(),
         };
-        let ledger = self.ledger();
-        let verdict = match identified.identity {
-            Identity::Key => ledger.claim(&ask).await,
-            Identity::Content(_) => ledger.claim_by_content(&ask).await,
-        };
+        let verdict = self.ledger().claim(&ask).await;
         let name = verdict.as_ref().map_or_else(ClaimError::name, Verdict::name);
         self.metrics.claimed(&lane.route.name, name);
+        let verdict = match verdict {
+            Ok(verdict) => verdict,
+            Err(error) => return self.unclaimed(lane, error, request, until, identified).into(),
+        };
+        let (by, verdict) = match verdict {
+            Verdict::Recognised(by, verdict) => (Some(by), *verdict),
+            verdict @ (Verdict::Claimed(_)
+            | Verdict::Follow(_)
+            | Verdict::Doubt(_)
+            | Verdict::Accepted(_)
+            | Verdict::Settled(_)
+            | Verdict::Mismatch(_)
+            | Verdict::Bound(_)) => (None, verdict),
+        };
         let flights = self.attempts.flights();
-        match verdict {
-            Ok(Verdict::Claimed(claimed)) => self.begin(lane, claimed, request, until, identified),
-            Ok(Verdict::Follow(view)) => Standing::Follower(flights.join(view.operation())),
-            Ok(Verdict::Doubt(view)) => {
+        let standing = match verdict {
+            Verdict::Claimed(claimed) => self.begin(lane, claimed, request, until, identified),
+            Verdict::Follow(view) => Standing::Follower(flights.join(view.operation())),
+            Verdict::Doubt(view) => {
                 self.keep_spare(lane, identified, view.operation(), request);
                 let flight = flights.join(view.operation());
                 flight.publish(View::InDoubt(view));
                 Standing::Doubt(flight)
             }
-            Ok(Verdict::Accepted(view)) => Standing::Known(View::Accepted(view)),
-            Ok(Verdict::Settled(view)) => Standing::Known(View::Settled(view)),
-            Ok(Verdict::Mismatch(view)) => Standing::Mismatch(view.operation()),
-            Err(error) => self.unclaimed(lane, error, request, until, identified),
-        }
+            Verdict::Accepted(view) => Standing::Known(View::Accepted(view)),
+            Verdict::Settled(view) => Standing::Known(View::Settled(view)),
+            Verdict::Mismatch(view) => Standing::Mismatch(view.operation()),
+            Verdict::Bound(view) => Standing::Bound(view.operation()),
+            // Recognised once; there is nothing to recognise behind that.
+            Verdict::Recognised(..) => Standing::Refused(Slug::Internal, None),
+        };
+        Stood { standing, by }
     }
 
     fn begin(
@@ -374,6 +460,26 @@ impl Proxy {
     }
 }
 
+/// Notes on an operation's record who was told, or left; and if somebody left who had a key, where
+/// its retry under another one will look.
+async fn note(
+    ledger: &Ledger,
+    operation: OperationId,
+    delivery: Delivery,
+    content: Option<RecordKey>,
+) -> Result<(), ReadError> {
+    let Some(content) = content else { return ledger.note_delivery(operation, delivery).await };
+    if delivery.left.is_none() {
+        // Nobody left here; elsewhere somebody may have.
+        return ledger.note_answered(operation, delivery).await;
+    }
+    ledger.note_delivery(operation, delivery).await?;
+    ledger.note_orphan(content, operation).await
+}
+
+/// How long an answer that ends nothing waits for the note that its caller was left unanswered.
+const NOTED_FIRST_MAX: Duration = Duration::from_millis(800);
+
 /// How often it is tried to record who was told, and the first pause between tries, which doubles.
 const NOTE_TRIES_MAX: u32 = 10;
 const NOTE_PAUSE: Duration = Duration::from_millis(100);
@@ -417,5 +523,6 @@ pub fn terms(policy: &Policy) -> Terms {
         retention: policy.retention,
         remember: policy.remember,
         window,
+        bound: policy.business.as_ref().map_or(Duration::ZERO, |business| business.window),
     }
 }

@@ -5,12 +5,13 @@ use http::request::Parts;
 use http_body_util::BodyExt as _;
 
 use super::problem::{Problem, Slug};
-use super::route::{Missing, Route};
+use super::route::{Business, Missing, Orphans, Route};
 use crate::ledger::Secrets;
 use crate::protocol::fingerprint::{Fingerprints, canonical_digest};
 use crate::protocol::id::RecordKey;
 use crate::protocol::key::{
-    IdempotencyKey, KeyTag, RequestView, content_key, find_key, record_key,
+    BusinessKey, IdempotencyKey, KeyTag, RequestView, business_key, content_key, find_key,
+    record_key,
 };
 use crate::protocol::record::Identity;
 use crate::protocol::reference::{Gap, Slot};
@@ -26,6 +27,11 @@ pub struct Identified {
     pub identity: Identity,
     /// What its key is found by, if it has one.
     pub key_tag: Option<KeyTag>,
+    /// Where the pointer of its business key is, if it has one.
+    pub business: Option<RecordKey>,
+    /// Where the same content is found whose caller left unanswered, for a request with a key on a
+    /// route that recognises such.
+    pub content: Option<RecordKey>,
     /// What a duplicate must match.
     pub fingerprints: Fingerprints,
     /// The values that look-ups will need, as they are sealed.
@@ -103,12 +109,10 @@ pub fn identify(
     let slot = policy.reference.as_ref().map(|rule| rule.slot(&view));
     let inputs = inputs(route, &view, key.as_ref(), slot.as_ref());
     let key_tag = key.as_ref().map(|key| KeyTag::of(&secrets.index, key));
+    let content = content_key(&secrets.index, &scope, &canonical);
     let (key, identity) = match (&key, policy.missing) {
         (Some(key), _) => (record_key(&secrets.index, &scope, key), Identity::Key),
-        (None, Missing::Fingerprint { .. }) => {
-            let at = content_key(&secrets.index, &scope, &canonical);
-            (at, Identity::Content(at))
-        }
+        (None, Missing::Fingerprint { .. }) => (content, Identity::Content(content)),
         (None, Missing::Reject) => {
             return Err(Unidentified::Refused(Box::new(Problem::new(Slug::KeyMissing))));
         }
@@ -118,7 +122,25 @@ pub fn identify(
         Some(Slot::Open(gap)) => Some(gap),
         Some(Slot::Given(_) | Slot::Closed(_)) | None => None,
     };
-    Ok(Identified { key, identity, key_tag, fingerprints, inputs, gap })
+    let business = business(route, &view, &canonical);
+    let business = business.map(|business| business_key(&secrets.index, &scope, &business));
+    let by_key = identity == Identity::Key && policy.orphans == Orphans::Match;
+    let content = by_key.then_some(content);
+    Ok(Identified { key, identity, key_tag, business, content, fingerprints, inputs, gap })
+}
+
+/// What names the business operation. A request that lacks a part of it has none, and is guarded by
+/// its key or content alone.
+fn business(route: &Route, view: &RequestView<'_>, content: &[u8; 32]) -> Option<BusinessKey> {
+    let Business { fields, .. } = route.policy.business.as_ref()?;
+    let captures: Vec<_> = route.path.captures(view.path).collect();
+    match BusinessKey::of(fields, view, &captures, content) {
+        Ok(business) => Some(business),
+        Err(lacking) => {
+            tracing::warn!(route = route.name, ?lacking, "this request has no business key");
+            None
+        }
+    }
 }
 
 /// Takes the values that the route's look-up names. A request without one of them is sent all the

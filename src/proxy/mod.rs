@@ -257,36 +257,42 @@ impl Proxy {
         let arrival = Arrival { at: arrived, wishes };
         let spare = (route.mode == Mode::Observe).then(|| (clone_head(&head), body.clone()));
         let request = Request::from_parts(head, body);
-        let standing = self.claim(lane, identified, request, &witness).await;
-        let response = match (standing, spare) {
+        let stood = self.claim(lane, identified, request, &witness).await;
+        let by = stood.name();
+        let response = match (stood.standing, spare) {
             (Standing::Owner(seat), _) => self.wait_as_owner(lane, seat, arrival).await,
             (Standing::Unguarded(request), _) => {
                 let (head, body) = request.into_parts();
                 self.unguarded(lane, head, body).await
             }
-            (other, Some((head, body))) => {
-                self.metrics
-                    .prevented
-                    .with_label_values(&[route.name.as_str(), other.name()])
-                    .inc();
+            (_, Some((head, body))) => {
+                self.metrics.prevented.with_label_values(&[route.name.as_str(), by]).inc();
                 self.unguarded(lane, head, body).await
             }
-            (other, None) => self.tell(lane, other, arrival).await,
+            (other, None) => self.tell(lane, other, by, arrival).await,
         };
-        claim::attach(receipt, respond::as_preferred(&arrival, response))
+        let response = respond::as_preferred(&arrival, response);
+        claim::attach(&self, receipt, response).await
     }
 
     /// Tells a caller whose request was not the one.
-    async fn tell(&self, lane: &Lane, standing: Standing, arrival: Arrival) -> Response<Body> {
+    async fn tell(
+        &self,
+        lane: &Lane,
+        standing: Standing,
+        by: &str,
+        arrival: Arrival,
+    ) -> Response<Body> {
         let route = &lane.route;
         if standing.is_known() {
-            self.metrics.prevented.with_label_values(&[route.name.as_str(), standing.name()]).inc();
+            self.metrics.prevented.with_label_values(&[route.name.as_str(), by]).inc();
         }
         match standing {
             Standing::Owner(seat) => self.wait_as_owner(lane, seat, arrival).await,
             Standing::Unguarded(_) => respond::refused(Slug::Internal, None),
             Standing::Refused(slug, detail) => respond::refused(slug, detail),
             Standing::Mismatch(operation) => respond::mismatch(operation),
+            Standing::Bound(operation) => respond::bound(operation),
             Standing::Known(view) => respond::tell(&view, None, Role::Late),
             Standing::Follower(flight) | Standing::Doubt(flight)
                 if route.policy.duplicates == Duplicates::Conflict =>

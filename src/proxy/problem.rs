@@ -33,6 +33,8 @@ pub enum Slug {
     KeyInvalid,
     /// The key was used for something else.
     KeyReused,
+    /// The business key is bound to something else.
+    BusinessKeyReused,
     /// The operation is in flight, and the route's duplicates do not wait.
     OperationInFlight,
     /// Nobody knows yet what became of the operation.
@@ -139,6 +141,18 @@ const KEY_REUSED: Entry = Entry {
              and the earlier operation is untouched",
     sent: Sent::No,
     retry: Retry::NewKey,
+    answer: Answer::Refused,
+    error: "http_request_denied",
+};
+
+const BUSINESS_KEY_REUSED: Entry = Entry {
+    slug: "business-key-reused",
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    title: "this business operation is bound to another request",
+    detail: "a request with other content, under another key, names the same business operation, \
+             and is under way or has succeeded; this one was not sent, and that is untouched",
+    sent: Sent::No,
+    retry: Retry::No,
     answer: Answer::Refused,
     error: "http_request_denied",
 };
@@ -290,10 +304,11 @@ const INTERNAL: Entry = Entry {
 
 impl Slug {
     /// All of them, in the order of the docs.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::KeyMissing,
         Self::KeyInvalid,
         Self::KeyReused,
+        Self::BusinessKeyReused,
         Self::OperationInFlight,
         Self::OutcomeUnknown,
         Self::BodyTooLarge,
@@ -319,6 +334,7 @@ impl Slug {
             Self::KeyMissing => KEY_MISSING,
             Self::KeyInvalid => KEY_INVALID,
             Self::KeyReused => KEY_REUSED,
+            Self::BusinessKeyReused => BUSINESS_KEY_REUSED,
             Self::OperationInFlight => OPERATION_IN_FLIGHT,
             Self::OutcomeUnknown => OUTCOME_UNKNOWN,
             Self::BodyTooLarge => BODY_TOO_LARGE,

@@ -130,7 +130,9 @@ fn tell_settled(settled: &Settled, role: Role) -> Response<Body> {
             settled.since().as_secs()
         )
         .into();
-        return from_problem(&problem);
+        let mut response = from_problem(&problem);
+        response.extensions_mut().insert(Over);
+        return response;
     };
     from_reply(reply, operation, Answer::of(settled, role), role)
 }
@@ -218,6 +220,13 @@ pub fn in_flight(operation: OperationId) -> Response<Body> {
 /// The key stands for another request.
 pub fn mismatch(operation: OperationId) -> Response<Body> {
     let mut problem = Problem::new(Slug::KeyReused);
+    problem.operation = Some(operation.to_string());
+    from_problem(&problem)
+}
+
+/// The business key is bound to another request.
+pub fn bound(operation: OperationId) -> Response<Body> {
+    let mut problem = Problem::new(Slug::BusinessKeyReused);
     problem.operation = Some(operation.to_string());
     from_problem(&problem)
 }
@@ -336,6 +345,10 @@ pub fn as_preferred(arrival: &Arrival, mut response: Response<Body>) -> Response
     }
     response
 }
+
+/// Marks an answer that says that the operation is settled, and not what was answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Over;
 
 /// Marks an answer that says "not known yet".
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::Method;
 
 use crate::protocol::fingerprint::FingerprintRules;
-use crate::protocol::key::{KeySource, ScopeRule};
+use crate::protocol::key::{BusinessField, KeySource, ScopeRule};
 use crate::protocol::outcome::OutcomeTable;
 use crate::protocol::reference::ReferenceRule;
 use crate::upstream::lookup::LookUp;
@@ -56,6 +56,24 @@ pub enum OnStoreFailure {
     Pass,
 }
 
+/// Whether a retry under another key is recognised whose caller was left unanswered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Orphans {
+    /// By its content, for [`crate::protocol::claim::ORPHANED_FOR`].
+    Match,
+    /// Another key is another payment.
+    Ignore,
+}
+
+/// What names the business operation of a route's requests, whatever their keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Business {
+    /// Where it stands; all of them together.
+    pub fields: Vec<BusinessField>,
+    /// How long it is bound to an operation that succeeded.
+    pub window: Duration,
+}
+
 /// Bounds of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -78,6 +96,10 @@ pub struct Policy {
     pub scope: ScopeRule,
     /// What a duplicate must match.
     pub fingerprint: FingerprintRules,
+    /// What names the business operation, if anything does.
+    pub business: Option<Business>,
+    /// Whether retries under another key are recognised.
+    pub orphans: Orphans,
     /// What duplicates do meanwhile.
     pub duplicates: Duplicates,
     /// How long a duplicate waits from its arrival, and the first caller from the end of the

@@ -12,8 +12,9 @@ use super::Proxy;
 use super::asking::{self, Asked};
 use super::problem::{Problem, Slug};
 use super::respond::{self, Body};
-use super::route::{Duplicates, Missing, Mode, Policy, Route, Table};
+use super::route::{Duplicates, Missing, Mode, Orphans, Policy, Route, Table};
 use crate::protocol::attempt::Held;
+use crate::protocol::claim::ORPHANED_FOR;
 use crate::protocol::key::{KeySource, ScopeRule};
 use crate::protocol::record::State;
 use crate::protocol::reference::Place;
@@ -106,6 +107,7 @@ fn contract(table: &Table) -> Value {
             "operation-in-flight": 409,
             "reply-not-kept": 409,
             "key-reused": 422,
+            "business-key-reused": 422,
             "upstream-unreachable": 502,
             "store-unavailable": 503,
             "outcome-unknown": 504,
@@ -151,6 +153,13 @@ fn terms(route: &Route) -> Value {
         }),
         "scope": scope,
         "without_key": missing,
+        "business_key": policy.business.as_ref().map(|business| {
+            json!({ "fields": business.fields.len(), "bound_seconds": business.window.as_secs() })
+        }),
+        "retries_under_another_key": match policy.orphans {
+            Orphans::Match => json!({ "recognised_seconds": ORPHANED_FOR.as_secs() }),
+            Orphans::Ignore => json!(null),
+        },
         "in_flight_duplicates": match policy.duplicates {
             Duplicates::Wait => json!({ "wait_seconds": policy.max_wait.as_secs() }),
             Duplicates::Conflict => json!({ "status": 409 }),

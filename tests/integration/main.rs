@@ -15,6 +15,7 @@ mod path_large;
 mod path_leaving;
 mod path_lookup;
 mod path_lookup_strategies;
+mod path_names;
 mod path_outcomes;
 mod path_passing;
 mod path_reference;

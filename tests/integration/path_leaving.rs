@@ -48,7 +48,7 @@ async fn who_leaves_right_after_sending_is_still_served_once() {
 
     // Whether the claim was under way, won or not yet begun when it left: at most once each.
     for i in 0..30 {
-        let ask = Ask::post("/pay").key(&format!("k{i}"));
+        let ask = Ask::post("/pay").key(&format!("k{i}")).body(i.to_string());
         let call = ask.send(sidecar.addr).await;
         for _ in 0..i {
             tokio::task::yield_now().await;

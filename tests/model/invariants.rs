@@ -15,10 +15,25 @@ pub(crate) const ONE_TOKEN: &str = "I7 a token names one write";
 pub(crate) const UNCHANGED: &str = "I8 a settled outcome never changes";
 pub(crate) const TRUE: &str = "I8 a settled outcome is what happened";
 pub(crate) const ONE_PERMIT: &str = "I17 two names never lead to two permits";
+pub(crate) const ONE_PER_NAME: &str = "I17 a key that became a name leads to nothing else";
+pub(crate) const NO_CIRCLE: &str = "I17 pointers never lead in a circle";
+pub(crate) const NOT_LEFT: &str = "a claim that is not sent does not stay";
 
 /// All that must hold.
-pub(crate) const ALWAYS: [&str; 9] =
-    [ONE_DISPATCH, CONFIRMED, EDGES, KEPT, HARMLESS, ONE_TOKEN, UNCHANGED, TRUE, ONE_PERMIT];
+pub(crate) const ALWAYS: [&str; 12] = [
+    ONE_DISPATCH,
+    CONFIRMED,
+    EDGES,
+    KEPT,
+    HARMLESS,
+    ONE_TOKEN,
+    UNCHANGED,
+    TRUE,
+    ONE_PERMIT,
+    ONE_PER_NAME,
+    NO_CIRCLE,
+    NOT_LEFT,
+];
 
 pub(crate) const DOUBTED: &str = "an operation is in doubt";
 pub(crate) const LOOKED_UP: &str = "a look-up settles";
@@ -28,6 +43,9 @@ pub(crate) const ORPHANED: &str = "a process ends while its request is under way
 pub(crate) const RACED: &str = "two claimants race";
 pub(crate) const TAKEN_BACK: &str = "an unconfirmed claim is taken back";
 pub(crate) const POINTED: &str = "a pointer leads to an absent record";
+pub(crate) const TURNED: &str = "a claim becomes a pointer";
+pub(crate) const FURTHER: &str = "a record is claimed again by a further key";
+pub(crate) const FREED: &str = "a declined payment frees its business key";
 pub(crate) const SUCCEEDED: &str = "a new operation follows a delivered one";
 
 pub(crate) fn all() -> Vec<Property<Machine>> {
@@ -53,6 +71,26 @@ pub(crate) fn all() -> Vec<Property<Machine>> {
             let unfinished =
                 |attempt: &&crate::world::Attempt| attempt.open() && !attempt.delivered;
             world.attempts.iter().filter(unfinished).count() <= 1
+        }),
+        Property::always(ONE_PER_NAME, |_, world: &World| {
+            (0..world.attempts.len()).all(|one| {
+                (0..one).all(|other| {
+                    let (one, other) = (world.attempts[one], world.attempts[other]);
+                    one.all_names() & other.all_names() == 0 || !one.open() || !other.open()
+                })
+            })
+        }),
+        Property::always(NO_CIRCLE, |_, world: &World| !world.breaches.has(Breach::Circle)),
+        Property::always(NOT_LEFT, |_, world: &World| {
+            records(world).all(|(_, cell)| {
+                let Entry::Record { attempt, phase: Phase::InFlight } = cell.entry else {
+                    return true;
+                };
+                let owner = world.attempts[usize::from(attempt)];
+                let tends =
+                    |process: &crate::world::Process| process.doing.attempt() == Some(attempt);
+                owner.sent() || owner.excused || world.processes.iter().any(tends)
+            })
         }),
         Property::sometimes(DOUBTED, |_, world: &World| {
             phase(world, |phase| matches!(phase, Phase::InDoubt { .. }))
@@ -86,6 +124,19 @@ pub(crate) fn all() -> Vec<Property<Machine>> {
                 matches!(process.doing, Doing::Found { to, .. } if world.cells[to].is_none())
             })
         }),
+        Property::sometimes(TURNED, |_, world: &World| {
+            records_and_names(world).any(|cell| matches!(cell.entry, Entry::Pointer { .. }))
+        }),
+        Property::sometimes(FURTHER, |_, world: &World| {
+            world.processes.iter().any(|process| {
+                matches!(process.doing, Doing::Naming { name: crate::world::Name::Way { .. }, .. })
+            })
+        }),
+        Property::sometimes(FREED, |_, world: &World| {
+            let declined = |attempt: &crate::world::Attempt| attempt.wire == Wire::Declined;
+            world.attempts.iter().any(declined)
+                && world.attempts.iter().any(|attempt| attempt.wire == Wire::Done)
+        }),
         Property::sometimes(SUCCEEDED, |_, world: &World| {
             let sent = world.attempts.iter().filter(|attempt| attempt.open());
             sent.count() > 1
@@ -100,6 +151,11 @@ fn phase(world: &World, is: impl Fn(Phase) -> bool) -> bool {
     })
 }
 
+/// What is stored under callers' own keys.
+fn records_and_names(world: &World) -> impl Iterator<Item = crate::world::Cell> {
+    world.cells.iter().skip(1).flatten().copied()
+}
+
 /// What a settled record says is what became of its attempt, and stays so.
 fn is_true(world: &World, entry: Entry) -> bool {
     let Entry::Record { attempt, phase: Phase::Settled { applied, .. } } = entry else {
@@ -108,6 +164,6 @@ fn is_true(world: &World, entry: Entry) -> bool {
     match world.attempts[usize::from(attempt)].wire {
         Wire::Done => applied,
         Wire::InAir | Wire::Working => false,
-        Wire::Unsent | Wire::Lost | Wire::Refused => !applied,
+        Wire::Unsent | Wire::Lost | Wire::Refused | Wire::Declined => !applied,
     }
 }

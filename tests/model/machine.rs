@@ -40,6 +40,10 @@ pub(crate) enum Step {
     /// Reads the record that a pointer led to.
     Inspect(usize),
     Point(usize, Trip),
+    /// Writes the pointer under its own key anew.
+    Retrace(usize, Trip),
+    /// Makes a pointer of an unsent claim.
+    Turn(usize, Trip),
     Claim(usize, Trip),
     /// An owner without confirmation reads again.
     Reread(usize),
@@ -65,7 +69,9 @@ pub(crate) enum Step {
     Deliver(Slot),
     Purge(Slot),
     /// The purge of a pointer to an absent record is decided; it happens later.
-    PurgePointer,
+    PurgePointer(Slot),
+    /// The caller of the first try is told nothing that ends its operation.
+    Leave,
     /// A write that was on its way is applied.
     Apply(usize),
     /// The replica catches up.

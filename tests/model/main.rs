@@ -3,7 +3,7 @@
 //!
 //! The designs that must fail stay in as tests: they show that the model can see what the rules are
 //! for. Read in this order: [`rules`] (the decisions), [`machine`] (the steps), [`owner`],
-//! [`others`] and [`store`] (what the steps do), [`invariants`] (what must hold), [`variants`].
+//! [`names`], [`others`] and [`store`] (what the steps do), [`invariants`] (what must hold), [`variants`].
 //!
 //! `cargo nextest run --test model --no-capture` prints the table and each counterexample;
 //! `SEMEL_SOAK=1` adds larger worlds, for which
@@ -12,6 +12,7 @@
 
 mod invariants;
 mod machine;
+mod names;
 mod others;
 mod owner;
 mod rules;
@@ -64,6 +65,11 @@ fn misplaced_trust_in_absence_and_stores_is_found_out() {
 #[test]
 fn bad_ways_to_name_an_operation_are_found_out() {
     check_all(&variants::bad_names());
+}
+
+#[test]
+fn bad_ways_to_give_an_operation_a_further_name_are_found_out() {
+    check_all(&variants::bad_further_names());
 }
 
 #[test]

@@ -4,16 +4,21 @@ use crate::machine::{Machine, Step, Trip};
 use crate::owner::records;
 use crate::rules::{Absent, Failover, Names};
 use crate::store;
-use crate::world::{AttemptIx, By, Cell, Doing, Entry, POINTER, Phase, Slot, Swap, Wire, World};
+use crate::world::{
+    AttemptIx, By, Cell, Doing, Entry, POINTER, Phase, SLOTS, Slot, Swap, Wire, World,
+};
 
 /// Lists what may happen next.
 pub(crate) fn steps(machine: &Machine, world: &World, steps: &mut Vec<Step>) {
     for (attempt, known) in world.attempts.iter().enumerate() {
         let reached: &[Wire] = match known.wire {
+            Wire::InAir if machine.bounds.names == Names::Business => {
+                &[Wire::Done, Wire::Declined, Wire::Refused, Wire::Lost]
+            }
             Wire::InAir if by_pointer(machine) => &[Wire::Done, Wire::Refused, Wire::Lost],
             Wire::InAir => &[Wire::Working, Wire::Refused, Wire::Lost],
             Wire::Working => &[Wire::Done],
-            Wire::Unsent | Wire::Lost | Wire::Refused | Wire::Done => &[],
+            Wire::Unsent | Wire::Lost | Wire::Refused | Wire::Done | Wire::Declined => &[],
         };
         let reach = |wire: &Wire| Step::Reach(attempt as AttemptIx, *wire);
         steps.extend(reached.iter().map(reach));
@@ -29,13 +34,19 @@ pub(crate) fn steps(machine: &Machine, world: &World, steps: &mut Vec<Step>) {
         for (slot, cell) in records(world) {
             record_steps(machine, world, slot, cell, steps);
         }
-        steps.push(Step::PurgePointer);
+        steps.extend((0..SLOTS).map(Step::PurgePointer));
+        if machine.bounds.names == Names::Orphans {
+            steps.push(Step::Leave);
+        }
     }
 }
 
 /// With pointers the provider never says "accepted", to keep the number of worlds in hand.
 fn by_pointer(machine: &Machine) -> bool {
-    matches!(machine.bounds.names, Names::Content | Names::Business)
+    match machine.bounds.names {
+        Names::Key | Names::TwoSecrets => false,
+        Names::Content | Names::Business | Names::Orphans => true,
+    }
 }
 
 fn record_steps(machine: &Machine, world: &World, slot: Slot, cell: Cell, steps: &mut Vec<Step>) {
@@ -81,7 +92,8 @@ pub(crate) fn take(machine: &Machine, world: &mut World, step: Step) -> bool {
         Step::LookUp(slot, trip) => look_up(machine, world, slot, trip),
         Step::Deliver(slot) => deliver(machine, world, slot),
         Step::Purge(slot) => purge(machine, world, slot),
-        Step::PurgePointer => purge_pointer(machine, world),
+        Step::PurgePointer(slot) => purge_pointer(machine, world, slot),
+        Step::Leave => leave(world),
         Step::Apply(index) => {
             let swap = world.air.remove(index);
             let before = world.cells;
@@ -98,6 +110,8 @@ pub(crate) fn take(machine: &Machine, world: &mut World, step: Step) -> bool {
         Step::Arrive(..)
         | Step::Inspect(..)
         | Step::Point(..)
+        | Step::Retrace(..)
+        | Step::Turn(..)
         | Step::Claim(..)
         | Step::Reread(..)
         | Step::GiveUp(..)
@@ -129,6 +143,10 @@ fn look_up(machine: &Machine, world: &mut World, slot: Slot, trip: Trip) -> bool
     let settled = |applied| Phase::Settled { applied, by: By::LookUp, delivered: false };
     let into = match (asked.wire, phase) {
         (Wire::Done, _) => settled(true),
+        (Wire::Declined, _) => {
+            asked.proven = true;
+            settled(false)
+        }
         (Wire::Working, Phase::InFlight | Phase::InDoubt { .. }) => Phase::Accepted,
         // Policies wait until what was sent has arrived or never will; so `InAir` is not here.
         (Wire::Unsent | Wire::Lost | Wire::Refused, Phase::InDoubt { closed })
@@ -171,17 +189,48 @@ fn purge(machine: &Machine, world: &mut World, slot: Slot) -> bool {
 }
 
 /// Decides on what is there now; the purge itself is on its way for as long as it likes.
-fn purge_pointer(machine: &Machine, world: &mut World) -> bool {
-    let Some(Cell { token, entry: Entry::Pointer { to }, old }) = world.cells[POINTER] else {
+fn purge_pointer(machine: &Machine, world: &mut World, slot: Slot) -> bool {
+    let Some(Cell { token, entry: Entry::Pointer { to }, old }) = world.cells[slot] else {
         return false;
     };
-    let decided = |swap: &Swap| swap.slot == POINTER && swap.leave.is_none();
+    let decided = |swap: &Swap| swap.slot == slot && swap.leave.is_none();
     let due = old || !machine.rules.purge_waits;
-    if !due || world.cells[to].is_some() || world.air.iter().any(decided) {
+    let gone = world.cells[to].is_none() && due;
+    let deleted = slot != POINTER && !machine.rules.names_kept;
+    if !(gone || deleted) || world.air.iter().any(decided) {
         return false;
     }
-    let swap = store::swap(machine, world, POINTER, Some(token), None);
+    let swap = store::swap(machine, world, slot, Some(token), None);
     world.air.push(swap);
+    true
+}
+
+/// Notes on the record, and under its content, that the first try's caller was left unanswered. The
+/// note is made once its claim is through: before that, nobody knows of which operation.
+fn leave(world: &mut World) -> bool {
+    let Some(Cell { entry: Entry::Record { attempt, phase }, .. }) = world.cells[1] else {
+        return false;
+    };
+    let claims = |process: &crate::world::Process| match process.doing {
+        Doing::Unconfirmed { .. } | Doing::Naming { .. } | Doing::TakingBack { .. } => {
+            process.doing.attempt() == Some(attempt)
+        }
+        Doing::Idle
+        | Doing::Found { .. }
+        | Doing::Pointing { .. }
+        | Doing::Approaching { .. }
+        | Doing::Holding { .. }
+        | Doing::Sent { .. }
+        | Doing::Recording { .. } => false,
+    };
+    let told = matches!(phase, Phase::Released | Phase::Settled { delivered: true, .. });
+    if told || world.cells[POINTER].is_some() || world.processes.iter().any(claims) {
+        return false;
+    }
+    let Some(left) = world.attempts.get_mut(usize::from(attempt)) else { return false };
+    left.left = true;
+    let token = world.fresh_token();
+    world.cells[POINTER] = Some(Cell { token, entry: Entry::Pointer { to: 1 }, old: false });
     true
 }
 
@@ -212,6 +261,7 @@ fn weeks_pass(world: &mut World) -> bool {
             | Doing::Approaching { late, .. }
             | Doing::Unconfirmed { late, .. } => *late = true,
             Doing::Idle
+            | Doing::Naming { .. }
             | Doing::Holding { .. }
             | Doing::TakingBack { .. }
             | Doing::Sent { .. }

@@ -3,11 +3,13 @@
 use semel::protocol::claim::Decision;
 
 use crate::machine::{Machine, Step, Trip};
+use crate::names;
 use crate::rules::{Names, Refreshed};
 use crate::store::{self, Told};
 use crate::vocabulary::{content_is_free, decide};
 use crate::world::{
-    Attempt, AttemptIx, Breach, By, Cell, Doing, Entry, POINTER, Phase, Seen, Slot, Wire, World,
+    Attempt, AttemptIx, Breach, By, Cell, Doing, Entry, Name, POINTER, Phase, Seen, Slot, Wire,
+    World,
 };
 
 /// Lists what this process may do next. Doing nothing, for as long as it likes, is always possible.
@@ -37,6 +39,7 @@ pub(crate) fn steps(machine: &Machine, world: &World, process: usize, steps: &mu
         | Doing::Found { .. }
         | Doing::Pointing { .. }
         | Doing::Approaching { .. }
+        | Doing::Naming { .. }
         | Doing::Unconfirmed { .. }
         | Doing::TakingBack { .. }
         | Doing::Recording { .. } => {}
@@ -50,6 +53,12 @@ pub(crate) fn steps(machine: &Machine, world: &World, process: usize, steps: &mu
         Doing::Pointing { .. } => steps.extend(trips(Step::Point, true)),
         Doing::Approaching { .. } => steps.extend(trips(Step::Claim, true)),
         Doing::Unconfirmed { .. } => steps.extend([Step::Reread(process), Step::GiveUp(process)]),
+        Doing::Naming { name, .. } => match name {
+            Name::Way { .. } => steps.extend(trips(Step::Retrace, true)),
+            Name::Point { .. } => steps.extend(trips(Step::Point, true)),
+            Name::Look { .. } => steps.push(Step::Inspect(process)),
+            Name::Turn { .. } => steps.extend(trips(Step::Turn, true)),
+        },
         Doing::TakingBack { .. } => steps.extend(trips(Step::TakeBack, true)),
         Doing::Holding { .. } | Doing::Sent { .. } => steps.extend(trips(Step::Renew, false)),
         Doing::Recording { .. } => steps.extend(trips(Step::Record, true)),
@@ -61,6 +70,7 @@ fn hearable(wire: Wire) -> impl Iterator<Item = Seen> {
     let proof = match wire {
         Wire::Done => Some(Seen::Final),
         Wire::Working => Some(Seen::Accepted),
+        Wire::Declined => Some(Seen::Declined),
         Wire::Refused => Some(Seen::NotApplied),
         Wire::Unsent | Wire::InAir | Wire::Lost => None,
     };
@@ -71,8 +81,14 @@ fn hearable(wire: Wire) -> impl Iterator<Item = Seen> {
 pub(crate) fn take(machine: &Machine, world: &mut World, step: Step) -> bool {
     match step {
         Step::Arrive(process) => arrive(machine, world, process),
-        Step::Inspect(process) => inspect(machine, world, process),
-        Step::Point(process, trip) => point(machine, world, process, trip),
+        Step::Inspect(process) => {
+            inspect(machine, world, process) || names::look(machine, world, process)
+        }
+        Step::Point(process, trip) => {
+            point(machine, world, process, trip) || names::point(machine, world, process, trip)
+        }
+        Step::Retrace(process, trip) => names::retrace(machine, world, process, trip),
+        Step::Turn(process, trip) => names::turn(machine, world, process, trip),
         Step::Claim(process, trip) => claim(machine, world, process, trip),
         Step::Reread(process) => reread(machine, world, process),
         Step::GiveUp(process) => give_up(world, process),
@@ -88,7 +104,8 @@ pub(crate) fn take(machine: &Machine, world: &mut World, step: Step) -> bool {
         | Step::LoseTrack(..)
         | Step::Deliver(..)
         | Step::Purge(..)
-        | Step::PurgePointer
+        | Step::PurgePointer(..)
+        | Step::Leave
         | Step::Apply(..)
         | Step::Replicate
         | Step::FailOver
@@ -101,32 +118,59 @@ fn arrive(machine: &Machine, world: &mut World, process: usize) -> bool {
         Names::Key => 1,
         Names::TwoSecrets if process > 0 && machine.rules.secret_checked => return false,
         Names::TwoSecrets | Names::Business => 1 + process,
+        // A try under another key comes when the one before has heard nothing that ends it; nobody
+        // goes back to the first key.
+        Names::Orphans if process == 0 && !untouched(world) => return false,
+        Names::Orphans if process > 0 && !heard_nothing(machine, world) => return false,
+        Names::Orphans => 1 + process,
         Names::Content => POINTER,
     };
     store::saw(world, Some(process));
     let doing = match machine.bounds.names {
         Names::Key | Names::TwoSecrets => match claimable(machine, world.cells[own]) {
-            Some(expected) => Doing::Approaching { slot: own, expected, late: false },
+            Some(expected) => Doing::Approaching { slot: own, expected, late: false, way: None },
             None => Doing::Idle,
         },
-        Names::Business if claimable(machine, world.cells[own]).is_none() => Doing::Idle,
-        Names::Business | Names::Content => match world.cells[POINTER] {
+        Names::Business | Names::Orphans => match world.cells[own] {
+            // One more name of another operation.
             Some(Cell { token, entry: Entry::Pointer { to }, old }) => {
                 Doing::Found { to, pointer: token, old, late: false }
             }
-            _ => pointing(machine, world, process, None),
+            cell => match claimable(machine, cell) {
+                Some(expected) => {
+                    Doing::Approaching { slot: own, expected, late: false, way: None }
+                }
+                None => Doing::Idle,
+            },
+        },
+        Names::Content => match world.cells[POINTER] {
+            Some(Cell { token, entry: Entry::Pointer { to }, old }) => {
+                Doing::Found { to, pointer: token, old, late: false }
+            }
+            _ => pointing(world, None),
         },
     };
     enter(world, process, doing)
 }
 
-/// Starts a new operation behind the pointer, if there is room in the model.
-fn pointing(machine: &Machine, world: &World, process: usize, expected: Option<u8>) -> Doing {
-    let own = match machine.bounds.names {
-        Names::Content => world.fresh_slot(),
-        Names::Key | Names::TwoSecrets | Names::Business => Some(1 + process),
+fn untouched(world: &World) -> bool {
+    let idle = |process: &crate::world::Process| process.doing == Doing::Idle;
+    world.attempts.is_empty()
+        && world.cells.iter().all(Option::is_none)
+        && world.processes.iter().all(idle)
+}
+
+/// Whether the first try's caller was told nothing that ends its operation.
+fn heard_nothing(machine: &Machine, world: &World) -> bool {
+    let told = |attempt: &Attempt| {
+        attempt.left || (!machine.rules.noted_first && attempt.sent() && attempt.slot == 1)
     };
-    own.map_or(Doing::Idle, |to| Doing::Pointing { to, expected, late: false })
+    world.attempts.iter().any(told)
+}
+
+/// Starts a new operation behind the pointer, if there is room in the model.
+fn pointing(world: &World, expected: Option<u8>) -> Doing {
+    world.fresh_slot().map_or(Doing::Idle, |to| Doing::Pointing { to, expected, late: false })
 }
 
 /// The write that a claim would replace; `None`: it must not be claimed.
@@ -153,15 +197,22 @@ fn inspect(machine: &Machine, world: &mut World, process: usize) -> bool {
         return false;
     };
     store::saw(world, Some(process));
+    let content = machine.bounds.names == Names::Content;
     let doing = match (claimable(machine, world.cells[to]), world.cells[to]) {
+        (_, Some(Cell { entry: Entry::Pointer { to }, .. })) => {
+            Doing::Found { to, pointer, old, late }
+        }
+        (Some(expected), _) if !content => {
+            Doing::Approaching { slot: to, expected, late, way: Some(pointer) }
+        }
         (Some(_), _) if refreshes(machine, old || late) => {
             Doing::Pointing { to, expected: Some(pointer), late: false }
         }
-        (Some(expected), _) => Doing::Approaching { slot: to, expected, late },
+        (Some(expected), _) => Doing::Approaching { slot: to, expected, late, way: None },
         (None, Some(Cell { entry: Entry::Record { phase, .. }, .. }))
-            if replaceable(machine, phase) && !is_own(machine, process, to) =>
+            if content && replaceable(machine, phase) =>
         {
-            pointing(machine, world, process, Some(pointer))
+            pointing(world, Some(pointer))
         }
         (None, _) => Doing::Idle,
     };
@@ -176,11 +227,6 @@ fn refreshes(machine: &Machine, old: bool) -> bool {
     }
 }
 
-/// Whether a record is found under the caller's own key too: then it is replayed, not replaced.
-fn is_own(machine: &Machine, process: usize, slot: Slot) -> bool {
-    machine.bounds.names == Names::Business && slot == 1 + process
-}
-
 fn replaceable(machine: &Machine, phase: Phase) -> bool {
     let settled = matches!(phase, Phase::Settled { .. });
     content_is_free(phase) || (settled && !machine.rules.delivered_first)
@@ -192,7 +238,7 @@ fn point(machine: &Machine, world: &mut World, process: usize, trip: Trip) -> bo
     };
     let swap = store::swap(machine, world, POINTER, expected, Some(Entry::Pointer { to }));
     let doing = match store::send(machine, world, swap, Some(process), trip) {
-        Told::Done => Doing::Approaching { slot: to, expected: None, late },
+        Told::Done => Doing::Approaching { slot: to, expected: None, late, way: None },
         // A pointer permits nothing, so it is simply looked for again.
         Told::Lost | Told::Nothing => Doing::Idle,
     };
@@ -200,7 +246,7 @@ fn point(machine: &Machine, world: &mut World, process: usize, trip: Trip) -> bo
 }
 
 fn claim(machine: &Machine, world: &mut World, process: usize, trip: Trip) -> bool {
-    let Doing::Approaching { slot, expected, late } = world.processes[process].doing else {
+    let Doing::Approaching { slot, expected, late, way } = world.processes[process].doing else {
         return false;
     };
     let attempt = world.attempts.len() as AttemptIx;
@@ -212,42 +258,55 @@ fn claim(machine: &Machine, world: &mut World, process: usize, trip: Trip) -> bo
         delivered: false,
         forgotten: false,
         excused: false,
+        names: 0,
+        left: false,
     });
-    enter(world, process, Doing::Unconfirmed { attempt, late });
+    enter(world, process, Doing::Unconfirmed { attempt, late, way });
     let entry = Entry::Record { attempt, phase: Phase::InFlight };
     let swap = store::swap(machine, world, slot, expected, Some(entry));
     match store::send(machine, world, swap, Some(process), trip) {
         Told::Done => {
             store::confirm(machine, world);
-            confirmed(machine, world, process, attempt, late)
+            confirmed(machine, world, process, (attempt, late, way))
         }
         // The swap that lost has fetched what is there.
         Told::Lost => {
             let doing = match claimable(machine, world.cells[slot]) {
-                Some(expected) => Doing::Approaching { slot, expected, late },
+                _ if matches!(entry_of(world, slot), Some(Entry::Pointer { .. })) => Doing::Idle,
+                Some(expected) => Doing::Approaching { slot, expected, late, way },
                 None => Doing::Idle,
             };
+            enter(world, process, doing)
+        }
+        Told::Nothing if !machine.rules.record_permits => {
+            let doing = names::begin(machine, world, attempt);
             enter(world, process, doing)
         }
         Told::Nothing => true,
     }
 }
 
+fn entry_of(world: &World, slot: Slot) -> Option<Entry> {
+    world.cells[slot].map(|cell| cell.entry)
+}
+
 fn confirmed(
     machine: &Machine,
     world: &mut World,
     process: usize,
-    attempt: AttemptIx,
-    late: bool,
+    (attempt, late, way): (AttemptIx, bool, Option<u8>),
 ) -> bool {
-    let by_pointer = matches!(machine.bounds.names, Names::Content | Names::Business);
-    let too_late = late && by_pointer && machine.rules.hour;
-    let doing = if too_late { Doing::TakingBack { attempt } } else { Doing::Holding { attempt } };
+    let too_late = late && machine.bounds.names == Names::Content && machine.rules.hour;
+    let doing = match way {
+        _ if too_late => Doing::TakingBack { attempt },
+        Some(token) => Doing::Naming { attempt, name: Name::Way { token } },
+        None => names::begin(machine, world, attempt),
+    };
     enter(world, process, doing)
 }
 
 fn reread(machine: &Machine, world: &mut World, process: usize) -> bool {
-    let Doing::Unconfirmed { attempt, late } = world.processes[process].doing else {
+    let Doing::Unconfirmed { attempt, late, way } = world.processes[process].doing else {
         return false;
     };
     store::saw(world, Some(process));
@@ -257,7 +316,7 @@ fn reread(machine: &Machine, world: &mut World, process: usize) -> bool {
     if machine.rules.reread_replicated {
         store::confirm(machine, world);
     }
-    confirmed(machine, world, process, attempt, late)
+    confirmed(machine, world, process, (attempt, late, way))
 }
 
 fn give_up(world: &mut World, process: usize) -> bool {
@@ -269,6 +328,7 @@ fn give_up(world: &mut World, process: usize) -> bool {
         | Doing::Found { .. }
         | Doing::Pointing { .. }
         | Doing::Approaching { .. }
+        | Doing::Naming { .. }
         | Doing::TakingBack { .. }
         | Doing::Sent { .. }
         | Doing::Recording { .. } => false,
@@ -276,7 +336,7 @@ fn give_up(world: &mut World, process: usize) -> bool {
 }
 
 /// The owner's record, if it is in place: its token and phase.
-fn own(world: &World, attempt: AttemptIx) -> Option<(u8, Phase)> {
+pub(crate) fn own(world: &World, attempt: AttemptIx) -> Option<(u8, Phase)> {
     let slot = world.attempts[usize::from(attempt)].slot;
     match world.cells[slot] {
         Some(Cell { token, entry: Entry::Record { attempt: theirs, phase }, .. })
@@ -367,7 +427,7 @@ fn dispatch(world: &mut World, process: usize) -> bool {
 
 fn hear(world: &mut World, process: usize, seen: Seen) -> bool {
     let Some(attempt) = world.processes[process].doing.attempt() else { return false };
-    if seen == Seen::NotApplied {
+    if matches!(seen, Seen::NotApplied | Seen::Declined) {
         world.attempts[usize::from(attempt)].proven = true;
     }
     enter(world, process, Doing::Recording { attempt, seen })
@@ -383,6 +443,9 @@ fn record(machine: &Machine, world: &mut World, process: usize, trip: Trip) -> b
         Seen::Final if unknown || phase == Phase::Accepted => {
             Phase::Settled { applied: true, by: By::Answer, delivered: false }
         }
+        Seen::Declined if unknown || phase == Phase::Accepted => {
+            Phase::Settled { applied: false, by: By::Answer, delivered: false }
+        }
         Seen::NotApplied if unknown => {
             return free(machine, world, process, attempt, Some(token), trip);
         }
@@ -391,7 +454,7 @@ fn record(machine: &Machine, world: &mut World, process: usize, trip: Trip) -> b
             Phase::InDoubt { closed: true }
         }
         // It is on record already, or something that says more.
-        Seen::Final | Seen::NotApplied | Seen::Accepted | Seen::Nothing => {
+        Seen::Final | Seen::Declined | Seen::NotApplied | Seen::Accepted | Seen::Nothing => {
             return enter(world, process, Doing::Idle);
         }
     };
@@ -409,12 +472,12 @@ fn crash(world: &mut World, process: usize) -> bool {
     enter(world, process, Doing::Idle)
 }
 
-fn enter(world: &mut World, process: usize, doing: Doing) -> bool {
+pub(crate) fn enter(world: &mut World, process: usize, doing: Doing) -> bool {
     world.processes[process].doing = doing;
     true
 }
 
-/// The record slots in use.
+/// The slots in use beside the shared pointer's.
 pub(crate) fn records(world: &World) -> impl Iterator<Item = (Slot, Cell)> {
     let cells = world.cells.iter().enumerate();
     cells.filter_map(|(slot, cell)| Some((slot, (*cell)?))).filter(|&(slot, _)| slot != POINTER)

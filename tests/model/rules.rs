@@ -35,6 +35,22 @@ pub(crate) struct Rules {
     pub(crate) refreshed: Refreshed,
     /// A pointer is replaced only when its record is settled and delivered; else once settled.
     pub(crate) delivered_first: bool,
+    /// A key that is one more name of another operation stays so as long as that is remembered;
+    /// else its pointer may be deleted at any time.
+    pub(crate) names_kept: bool,
+    /// Only the record permits; else who wrote the pointer sends, its claim confirmed or not.
+    pub(crate) record_permits: bool,
+    /// A business pointer is replaced by naming the write that was read before its record; else
+    /// by naming whatever write is there by then.
+    pub(crate) read_first: bool,
+    /// A claim that finds its business key bound is taken back, or becomes a pointer; else left.
+    pub(crate) lost_is_retaken: bool,
+    /// Who claims a record again writes its business pointer anew; else it is found good enough.
+    pub(crate) rewritten: bool,
+    /// A pointer whose write was not confirmed permits nothing.
+    pub(crate) pointer_confirmed: bool,
+    /// That a caller left unanswered is noted before it hears so.
+    pub(crate) noted_first: bool,
 }
 
 impl Rules {
@@ -54,6 +70,13 @@ impl Rules {
         hour: true,
         refreshed: Refreshed::Always,
         delivered_first: true,
+        names_kept: true,
+        record_permits: true,
+        read_first: true,
+        lost_is_retaken: true,
+        rewritten: true,
+        pointer_confirmed: true,
+        noted_first: true,
     };
 }
 
@@ -99,6 +122,9 @@ pub(crate) enum Names {
     Content,
     /// By a business key: a pointer leads to the record of whichever caller's own key came first.
     Business,
+    /// By keys that change with every try, because nobody was answered: the content pointer of the
+    /// first try leads the others to it.
+    Orphans,
 }
 
 /// What a fail-over of the store may lose.

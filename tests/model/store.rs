@@ -2,7 +2,7 @@
 
 use crate::machine::{Machine, Trip};
 use crate::rules::{Failover, Tokens};
-use crate::world::{AttemptIx, Breach, Cell, Entry, Phase, Slot, Swap, Token, World};
+use crate::world::{AttemptIx, Breach, Cell, Entry, POINTER, Phase, Slot, Swap, Token, World};
 
 /// Counts of writes are told apart up to here. Beyond, a fence opens too early rather than too
 /// late, so that a fence that holds here holds with true counts.
@@ -148,11 +148,36 @@ fn judge(world: &mut World, slot: Slot, from: Option<Cell>, to: Option<Entry>) {
             Some(Entry::Record { attempt, phase }),
             Some(Entry::Record { attempt: next, phase: into }),
         ) => moved(world, (attempt, phase), (next, into)),
-        (Some(Entry::Pointer { .. }) | None, Some(Entry::Pointer { .. }) | None) => {}
+        (Some(Entry::Record { attempt, phase: Phase::InFlight }), Some(Entry::Pointer { to })) => {
+            turned(world, slot, attempt, to);
+        }
+        // Under a key of its own, a pointer leads where it led.
+        (Some(Entry::Pointer { to: from }), Some(Entry::Pointer { to })) => {
+            if slot != POINTER && from != to {
+                world.breaches.note(Breach::Edge);
+            }
+        }
+        (Some(Entry::Pointer { .. }) | None, None) | (None, Some(Entry::Pointer { .. })) => {}
         (Some(Entry::Record { .. }), Some(Entry::Pointer { .. }))
         | (Some(Entry::Pointer { .. }), Some(Entry::Record { .. })) => {
             world.breaches.note(Breach::Edge);
         }
+    }
+}
+
+/// A claim becomes one more name of another operation: only if it was not sent, and never will be.
+fn turned(world: &mut World, slot: Slot, attempt: AttemptIx, to: Slot) {
+    if world.attempts.get(usize::from(attempt)).is_none_or(|attempt| attempt.sent()) {
+        world.breaches.note(Breach::Edge);
+    }
+    match world.cells[to].map(|cell| cell.entry) {
+        Some(Entry::Record { attempt: theirs, .. }) => {
+            if let Some(theirs) = world.attempts.get_mut(usize::from(theirs)) {
+                theirs.names |= 1 << slot;
+            }
+        }
+        Some(Entry::Pointer { to: back }) if back == slot => world.breaches.note(Breach::Circle),
+        Some(Entry::Pointer { .. }) | None => {}
     }
 }
 

@@ -33,6 +33,7 @@ const KEY: Bounds = Bounds {
 };
 const CONTENT: Bounds = Bounds { names: Names::Content, ..KEY };
 const BUSINESS: Bounds = Bounds { names: Names::Business, ..KEY };
+const ORPHANS: Bounds = Bounds { names: Names::Orphans, ..KEY };
 
 const fn holds(name: &'static str, bounds: Bounds, reached: &'static [&'static str]) -> Variant {
     let rules = Rules::GOOD;
@@ -117,7 +118,8 @@ pub(crate) fn good_names() -> Vec<Variant> {
             &[DOUBTED, RECLAIMED],
         ),
         holds("content pointer, weeks pass", weeks(CONTENT), &[POINTED, SUCCEEDED, RACED]),
-        holds("business pointer, weeks pass", weeks(BUSINESS), &[POINTED, SUCCEEDED, RACED]),
+        holds("business key, weeks pass", weeks(BUSINESS), &[SUCCEEDED, TURNED, FURTHER, FREED]),
+        holds("orphans, weeks pass", weeks(ORPHANS), &[TURNED, FURTHER]),
     ]
 }
 
@@ -151,7 +153,7 @@ pub(crate) fn soak() -> Vec<Variant> {
             Bounds { processes: 3, faults: EACH, ..KEY },
         ),
         holds("content pointer, late write", weeks(Bounds { faults: LATE, ..CONTENT })),
-        holds("business pointer, late write", weeks(Bounds { faults: LATE, ..BUSINESS })),
+        holds("business key, late write, weeks pass", weeks(Bounds { faults: LATE, ..BUSINESS })),
         Variant {
             name: "a pointer that is found is written anew only when old: doubled",
             rules: Rules { refreshed: Refreshed::WhenOld, ..Rules::GOOD },
@@ -257,6 +259,55 @@ pub(crate) fn bad_trust() -> Vec<Variant> {
     ]
 }
 
+/// Ways to give an operation a further name that are known to be bad.
+pub(crate) fn bad_further_names() -> Vec<Variant> {
+    let rules = Rules::GOOD;
+    vec![
+        breaks(
+            "a further key's pointer is deleted, not kept",
+            Rules { names_kept: false, ..rules },
+            BUSINESS,
+            &[ONE_PER_NAME],
+        ),
+        breaks(
+            "the pointer is the permit",
+            Rules { record_permits: false, ..rules },
+            Bounds { faults: LATE, ..BUSINESS },
+            &[ONE_PERMIT],
+        ),
+        breaks(
+            "a business pointer is replaced whatever it says by then",
+            Rules { read_first: false, ..rules },
+            BUSINESS,
+            &[ONE_PERMIT],
+        ),
+        breaks(
+            "a claim whose business key is bound is left where it is",
+            Rules { lost_is_retaken: false, ..rules },
+            BUSINESS,
+            &[NOT_LEFT],
+        ),
+        breaks(
+            "who claims again does not write the business pointer anew",
+            Rules { rewritten: false, ..rules },
+            BUSINESS,
+            &[ONE_PERMIT],
+        ),
+        breaks(
+            "an unconfirmed business pointer is taken for written",
+            Rules { pointer_confirmed: false, ..rules },
+            Bounds { faults: LATE, ..BUSINESS },
+            &[ONE_PERMIT],
+        ),
+        breaks(
+            "that a caller was left unanswered is noted after it heard so",
+            Rules { noted_first: false, ..rules },
+            ORPHANS,
+            &[ONE_PERMIT],
+        ),
+    ]
+}
+
 /// Ways to name an operation that are known to be bad.
 pub(crate) fn bad_names() -> Vec<Variant> {
     let rules = Rules::GOOD;
@@ -271,12 +322,6 @@ pub(crate) fn bad_names() -> Vec<Variant> {
             "a content pointer is purged too early",
             Rules { purge_waits: false, ..rules },
             CONTENT,
-            &[ONE_PERMIT],
-        ),
-        breaks(
-            "a business pointer is purged too early",
-            Rules { purge_waits: false, ..rules },
-            BUSINESS,
             &[ONE_PERMIT],
         ),
         breaks(

@@ -20,6 +20,11 @@ pub(crate) fn decide(phase: Phase, silent: bool) -> Decision {
     claim::decide_same(&record(phase, silent))
 }
 
+/// Whether the code lets a business key go whose record is in this phase.
+pub(crate) fn business_is_free(phase: Phase) -> bool {
+    claim::business_is_free(&record(phase, false))
+}
+
 /// Whether the code lets the pointer to a record in this phase lead to a new operation.
 pub(crate) fn content_is_free(phase: Phase) -> bool {
     claim::content_is_free(&record(phase, false))
@@ -27,6 +32,7 @@ pub(crate) fn content_is_free(phase: Phase) -> bool {
 
 fn record(phase: Phase, silent: bool) -> Record {
     let hour = Duration::from_secs(3600);
+    let delivered = matches!(phase, Phase::Settled { delivered: true, .. });
     Record {
         attempt: AttemptId::new([1; 16]),
         process: ProcessId::new([2; 8]),
@@ -34,17 +40,20 @@ fn record(phase: Phase, silent: bool) -> Record {
         fingerprint: Fingerprint { secret: SecretId::new([3; 4]), digest: [4; 32] },
         identity: Identity::Key,
         key_tag: None,
+        business: None,
         terms: Terms {
             lease: LEASE,
             upstream_timeout: hour,
             retention: hour,
             remember: hour,
             window: Duration::ZERO,
+            bound: if delivered { Duration::ZERO } else { hour },
         },
         inputs: None,
         claimed: Ago::NOW,
         renewed: if silent { Ago::new(2 * LEASE) } else { Ago::NOW },
-        entered: Ago::NOW,
+        // What a caller was told is past its window too.
+        entered: if delivered { Ago::new(Duration::from_secs(1)) } else { Ago::NOW },
         state: state(phase),
         delivery: delivery(phase),
         timeline: Vec::new(),
@@ -80,7 +89,7 @@ fn state(phase: Phase) -> State {
                 By::Answer => SettledBy::Answer,
                 By::LookUp => SettledBy::LookUp,
             },
-            status: if applied { 201 } else { 409 },
+            status: if applied { 201 } else { 402 },
             reply: None,
         }),
         Phase::Released => State::Released { why: Release::TakenBack, reply: None },

@@ -6,7 +6,8 @@
 
 use crate::rules::Faults;
 
-/// Where something is stored: slot 0 is the pointer, the others are records.
+/// Where something is stored: slot 0 is the pointer that callers share, the others are records (or
+/// pointers, where a record's key is one more name of another operation).
 pub(crate) type Slot = usize;
 /// Names one write.
 pub(crate) type Token = u8;
@@ -96,11 +97,19 @@ pub(crate) enum Doing {
         slot: Slot,
         expected: Option<Token>,
         late: bool,
+        /// The pointer under its own key by which it came here.
+        way: Option<Token>,
     },
     /// Asked for a claim and does not know whether it has it.
     Unconfirmed {
         attempt: AttemptIx,
         late: bool,
+        way: Option<Token>,
+    },
+    /// Has a claim, which permits nothing before its names lead to it.
+    Naming {
+        attempt: AttemptIx,
+        name: Name,
     },
     /// Has the right to send, unspent.
     Holding {
@@ -121,6 +130,19 @@ pub(crate) enum Doing {
     },
 }
 
+/// What a claim that was made first, and named afterwards, does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Name {
+    /// Writes the pointer under its own key anew, by which it came to this record.
+    Way { token: Token },
+    /// Writes the shared pointer.
+    Point { expected: Option<Token> },
+    /// Reads the record that the shared pointer led to.
+    Look { to: Slot, token: Token },
+    /// Becomes a pointer to that record, and is none any more.
+    Turn { to: Slot },
+}
+
 impl Doing {
     pub(crate) const fn attempt(self) -> Option<AttemptIx> {
         match self {
@@ -128,6 +150,7 @@ impl Doing {
                 None
             }
             Self::Unconfirmed { attempt, .. }
+            | Self::Naming { attempt, .. }
             | Self::Holding { attempt }
             | Self::TakingBack { attempt }
             | Self::Sent { attempt }
@@ -141,6 +164,7 @@ impl Doing {
                 None
             }
             Self::Unconfirmed { attempt, .. }
+            | Self::Naming { attempt, .. }
             | Self::Holding { attempt }
             | Self::TakingBack { attempt }
             | Self::Sent { attempt }
@@ -148,19 +172,20 @@ impl Doing {
         }
     }
 
-    fn token_mut(&mut self) -> Option<&mut Token> {
-        match self {
-            Self::Found { pointer, .. } => Some(pointer),
-            Self::Pointing { expected, .. } | Self::Approaching { expected, .. } => {
-                expected.as_mut()
-            }
+    fn tokens_mut(&mut self) -> impl Iterator<Item = &mut Token> {
+        let (one, other) = match self {
+            Self::Found { pointer, .. } => (Some(pointer), None),
+            Self::Pointing { expected, .. } => (expected.as_mut(), None),
+            Self::Approaching { expected, way, .. } => (expected.as_mut(), way.as_mut()),
+            Self::Naming { name, .. } => (name.token_mut(), None),
+            Self::Unconfirmed { way, .. } => (way.as_mut(), None),
             Self::Idle
-            | Self::Unconfirmed { .. }
             | Self::Holding { .. }
             | Self::TakingBack { .. }
             | Self::Sent { .. }
-            | Self::Recording { .. } => None,
-        }
+            | Self::Recording { .. } => (None, None),
+        };
+        one.into_iter().chain(other)
     }
 
     /// The record that it is on its way to.
@@ -170,6 +195,7 @@ impl Doing {
             Self::Approaching { slot, .. } => Some(slot),
             Self::Idle
             | Self::Unconfirmed { .. }
+            | Self::Naming { .. }
             | Self::Holding { .. }
             | Self::TakingBack { .. }
             | Self::Sent { .. }
@@ -178,10 +204,22 @@ impl Doing {
     }
 }
 
+impl Name {
+    fn token_mut(&mut self) -> Option<&mut Token> {
+        match self {
+            Self::Way { token } | Self::Look { token, .. } => Some(token),
+            Self::Point { expected } => expected.as_mut(),
+            Self::Turn { .. } => None,
+        }
+    }
+}
+
 /// What an owner saw of its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Seen {
     Final,
+    /// Final, and nothing was charged: the payment was declined.
+    Declined,
     NotApplied,
     Accepted,
     /// Nothing that proves anything; its connection is closed.
@@ -204,6 +242,10 @@ pub(crate) struct Attempt {
     /// Its claim may come into force without anybody tending it: its process ended, or the key was
     /// purged since.
     pub(crate) excused: bool,
+    /// Which other keys have become names of it, as bits.
+    pub(crate) names: u8,
+    /// Its caller was told nothing that ends the operation, and that was noted on its record.
+    pub(crate) left: bool,
 }
 
 impl Attempt {
@@ -214,6 +256,11 @@ impl Attempt {
     /// It was sent, and nothing proves that it took no effect.
     pub(crate) const fn open(&self) -> bool {
         self.sent() && !self.proven && !self.forgotten
+    }
+
+    /// All keys that lead to it, as bits.
+    pub(crate) const fn all_names(&self) -> u8 {
+        self.names | 1 << self.slot
     }
 }
 
@@ -231,6 +278,8 @@ pub(crate) enum Wire {
     Working,
     /// Arrived, and over.
     Done,
+    /// Arrived, and over: the payment was declined.
+    Declined,
 }
 
 /// What must never happen in one step. A set, as bits.
@@ -252,6 +301,8 @@ pub(crate) enum Breach {
     Resurrected = 16,
     /// Two writes under one token.
     SharedToken = 32,
+    /// Pointers that lead in a circle.
+    Circle = 64,
 }
 
 impl Breaches {
@@ -287,9 +338,9 @@ impl World {
     pub(crate) fn fresh_token(&self) -> Token {
         let held = self.cells.iter().chain(self.replica.iter().flatten()).flatten();
         let swaps = self.air.iter().flat_map(|swap| [Some(swap.token), swap.expected]).flatten();
-        let known = self.processes.iter().filter_map(|process| {
+        let known = self.processes.iter().flat_map(|process| {
             let mut doing = process.doing;
-            doing.token_mut().map(|token| *token)
+            doing.tokens_mut().map(|token| *token).collect::<Vec<_>>()
         });
         held.map(|cell| cell.token).chain(swaps).chain(known).max().map_or(0, |token| token + 1)
     }
@@ -409,7 +460,7 @@ impl World {
             visit(&mut cell.token);
         }
         for process in &mut self.processes {
-            process.doing.token_mut().into_iter().for_each(&mut visit);
+            process.doing.tokens_mut().for_each(&mut visit);
         }
         for swap in &mut self.air {
             swap.expected.iter_mut().for_each(&mut visit);

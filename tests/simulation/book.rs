@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use semel::protocol::id::{AttemptId, RecordKey};
-use semel::protocol::record::Entry;
+use semel::protocol::record::{Entry, PointerKind};
 use semel::store::Stored;
 use semel::store::memory::{Content, MemoryStore};
 use tokio::time::Instant;
@@ -39,6 +39,8 @@ pub(crate) struct Pages {
     pub(crate) open: BTreeMap<RecordKey, AttemptId>,
     /// The same for content: by pointer.
     pub(crate) open_content: BTreeMap<RecordKey, AttemptId>,
+    /// The same for business keys: by pointer.
+    pub(crate) open_business: BTreeMap<RecordKey, AttemptId>,
     /// Keys of which the store has lost something: the promise does not cover them.
     pub(crate) lost: BTreeSet<RecordKey>,
     /// Who wrote the pointer to a record.
@@ -48,6 +50,8 @@ pub(crate) struct Pages {
     /// Whether calls to the store fail, and until when they last did.
     pub(crate) is_foul: bool,
     pub(crate) foul_until: Option<Instant>,
+    /// Whether a process was ever paused: what it was to note may have come late.
+    pub(crate) paused: bool,
     /// How far the store's clock was put forward, at most.
     pub(crate) stepped: Duration,
 }
@@ -139,18 +143,25 @@ impl Book {
             }
             (Some(Entry::Record(before)), None) => pages.purged(self.began, key, &before, lost),
             (before @ (None | Some(Entry::Pointer(_))), Some(Entry::Pointer(after))) => {
-                pages.pointer(before, after, process);
+                pages.pointer(self.began, key, before, after, process);
             }
             (Some(Entry::Pointer(before)), None) => {
                 if self.store.peek(before.to).is_some() && !lost {
                     pages.violation(self.began, "a pointer to a record was purged".to_owned());
                 }
-                *pages.seen.entry("a content pointer was purged").or_default() += 1;
+                pages.saw(match before.kind {
+                    PointerKind::Content => "a content pointer was purged",
+                    PointerKind::Business => "a business pointer was purged",
+                    PointerKind::Key => "a further key was purged",
+                });
                 pages.open_content.remove(&key);
             }
             (None, None) => {}
-            (Some(_), Some(_)) => {
-                pages.violation(self.began, "a record became a pointer, or the reverse".to_owned());
+            (Some(Entry::Record(before)), Some(Entry::Pointer(after))) => {
+                pages.turned(self.began, key, &before, after, lost);
+            }
+            (Some(Entry::Pointer(_)), Some(Entry::Record(_))) => {
+                pages.violation(self.began, "a pointer became a record".to_owned());
             }
         }
     }

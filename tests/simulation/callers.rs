@@ -30,6 +30,10 @@ pub(crate) struct Purchase {
     pub(crate) order: String,
     pub(crate) amount: u64,
     pub(crate) key: Option<String>,
+    /// What names the business operation, if anything does.
+    pub(crate) basket: Option<String>,
+    /// Whether it takes another key for each try.
+    pub(crate) is_fickle: bool,
     pub(crate) who: &'static str,
 }
 
@@ -38,11 +42,20 @@ impl Purchase {
         let key = rng.random_bool(0.65).then(|| format!("key-{}", rng.random_range(0..4)));
         let odds = if key.is_some() { 0.6 } else { 0.3 };
         let route = if rng.random_bool(odds) { "payments" } else { "orders" };
+        // Keys that nobody else uses, so that what follows is about this purchase alone.
+        let named = key.is_some() && rng.random_bool(0.5);
+        let key = if named { Some(format!("key-of-{number}")) } else { key };
+        let basket = (named && rng.random()).then(|| format!("b{number}"));
+        let is_fickle = named && rng.random();
+        // One order under several keys can be several payments, which no look-up can tell apart.
+        let route = if basket.is_some() || is_fickle { "orders" } else { route };
         Self {
             route,
             order: format!("o{number}"),
             amount: 10 + number as u64,
             key,
+            basket,
+            is_fickle,
             who: if rng.random() { "alice" } else { "bob" },
         }
     }
@@ -53,8 +66,17 @@ impl Purchase {
         self.key.is_none() && self.route == "payments"
     }
 
+    /// Takes another key. It stays in its family, and is not used again by chance.
+    fn change_key(&mut self, salt: u64) {
+        self.key = Some(format!("{}-{salt}", self.order));
+    }
+
     fn request(&self, number: &str) -> Request<Bytes> {
-        let body = serde_json::json!({ "order": self.order, "amount": self.amount }).to_string();
+        let mut body = serde_json::json!({ "order": self.order, "amount": self.amount });
+        if let Some(basket) = &self.basket {
+            body["basket"] = basket.as_str().into();
+        }
+        let body = body.to_string();
         let mut request = Request::post(format!("/{}", self.route))
             .header("host", "pay.test")
             .header("authorization", self.who)
@@ -90,6 +112,9 @@ pub(crate) async fn attempt(
         amount: purchase.amount,
         key: identified.key,
         by_content: matches!(identified.identity, Identity::Content(_)),
+        business: identified.business,
+        content: identified.content,
+        unanswered: false,
         process: process.name.clone(),
         arrived: Instant::now(),
         left: None,
@@ -125,6 +150,7 @@ pub(crate) async fn attempt(
             Ok(Ok((response, whole))) => {
                 let told = Told::read(&response, whole);
                 judge(&world.book, &world.provider, this_try, &told);
+                world.book.pages().tries[this_try].unanswered = told.leaves_unanswered();
                 let waited = arrived.elapsed();
                 if world.pauses() == paused && !world.has_paused() {
                     world.book.check(waited <= world.longest_wait(), || {
@@ -159,6 +185,7 @@ pub(crate) async fn attempt(
 pub(crate) async fn buy(world: Arc<World>, purchase: Purchase, seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     sleep(Duration::from_millis(rng.random_range(0..world.chaos_millis()))).await;
+    let mut purchase = purchase;
     for _ in 0..rng.random_range(1..=TRIES_MAX) {
         let mut twins = vec![];
         let is_ambiguous = purchase.is_ambiguous();
@@ -167,6 +194,9 @@ pub(crate) async fn buy(world: Arc<World>, purchase: Purchase, seed: u64) {
         if !is_ambiguous && rng.random_bool(odds) {
             // Pressed twice, or sent again by an impatient backend, or with another body.
             let mut twin = purchase.clone();
+            if purchase.basket.is_some() && rng.random_bool(0.6) {
+                twin.change_key(rng.random());
+            }
             if rng.random_bool(0.25) {
                 // Orders name payments at the provider, so another request is another order.
                 twin.amount += 1000;
@@ -189,10 +219,20 @@ pub(crate) async fn buy(world: Arc<World>, purchase: Purchase, seed: u64) {
         for twin in twins {
             let _ = twin.await;
         }
-        let over = told.is_some_and(|told| told.is_over());
+        let over = told.as_ref().is_some_and(Told::is_over);
         let enough = if purchase.key.is_some() { 0.6 } else { 0.3 };
         if over && (is_ambiguous || rng.random_bool(enough)) {
             return;
+        }
+        let declined = told.is_some_and(|told| told.is_declined());
+        if declined && purchase.basket.is_some() {
+            // Another card, for the same basket.
+            world.book.sometimes("another card was tried");
+            purchase.change_key(rng.random());
+            purchase.amount += 1;
+            purchase.order.push('c');
+        } else if purchase.is_fickle && !over {
+            purchase.change_key(rng.random());
         }
         sleep(Duration::from_millis(rng.random_range(20..4000))).await;
     }

@@ -36,12 +36,15 @@ async fn claim(ledger: &Ledger) -> Result<Verdict, ClaimError> {
         retention: DAY,
         remember: DAY,
         window: Duration::ZERO,
+        bound: Duration::ZERO,
     };
     let fingerprints = Fingerprints::new(&ledger.secrets().fingerprints, &[1; 32]);
     let ask = Ask {
         key: KEY,
         identity: Identity::Key,
         key_tag: None,
+        business: None,
+        content: None,
         fingerprints: &fingerprints,
         route: "payments",
         terms,

@@ -64,6 +64,12 @@ pub(crate) struct Try {
     /// The record's key, or the content pointer's.
     pub(crate) key: RecordKey,
     pub(crate) by_content: bool,
+    /// The business pointer's key.
+    pub(crate) business: Option<RecordKey>,
+    /// Where its content would be looked for under another key.
+    pub(crate) content: Option<RecordKey>,
+    /// It was told nothing that ends its operation.
+    pub(crate) unanswered: bool,
     pub(crate) process: String,
     pub(crate) arrived: Instant,
     pub(crate) left: Option<Instant>,

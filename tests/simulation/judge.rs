@@ -38,10 +38,22 @@ impl Told {
         names.contains(&self.answer.as_str())
     }
 
+    /// Whether it says nothing that ends the operation, so that its retry may come under another
+    /// key.
+    pub(crate) fn leaves_unanswered(&self) -> bool {
+        ["unknown", "accepted"].contains(&self.answer.as_str())
+    }
+
+    pub(crate) fn is_declined(&self) -> bool {
+        self.is_final() && self.status == 402
+    }
+
     /// Whether a caller that trusts it may ask again with the same key.
     pub(crate) fn is_over(&self) -> bool {
         self.is_final()
-            || self.slug().is_some_and(|slug| slug == "reply-not-kept" || slug == "key-reused")
+            || self.slug().is_some_and(|slug| {
+                ["reply-not-kept", "key-reused", "business-key-reused"].contains(&slug)
+            })
     }
 
     fn payment(&self) -> Option<usize> {
@@ -79,6 +91,7 @@ pub(crate) fn judge(book: &Book, provider: &Provider, this_try: TryId, told: &To
     match slug.as_str() {
         "reply-not-kept" => book.sometimes("told: reply not kept"),
         "key-reused" => book.sometimes("told: key reused"),
+        "business-key-reused" => book.sometimes("told: business key reused"),
         "store-unavailable" => book.sometimes("told: store unavailable"),
         "overloaded" => book.sometimes("told: overloaded"),
         "draining" => book.sometimes("told: draining"),
@@ -162,11 +175,18 @@ fn outcome(book: &Book, provider: &Provider, this_try: TryId, told: &Told) {
             .check(by_operator, || format!("try {this_try} got an outcome, nothing was sent"));
     };
     drop(pages);
-    is_true(book, provider, this_try, told, &send);
+    is_true(book, provider, this_try, told, &send, by_operator);
 }
 
 /// Holds an outcome against what the provider did.
-fn is_true(book: &Book, provider: &Provider, this_try: TryId, told: &Told, send: &Send) {
+fn is_true(
+    book: &Book,
+    provider: &Provider,
+    this_try: TryId,
+    told: &Told,
+    send: &Send,
+    by_operator: bool,
+) {
     let payment = told.payment();
     let exists = send.payment.and_then(|index| provider.payment(index));
     let is_true = match told.status {
@@ -177,6 +197,8 @@ fn is_true(book: &Book, provider: &Provider, this_try: TryId, told: &Told, send:
         _ => false,
     };
     let same = payment.is_none() || payment == send.payment;
+    // An order that a paused process carries out late says what was true when it was given.
+    let is_true = is_true || (by_operator && told.status == 402);
     book.check(is_true && same, || {
         format!("try {this_try} was told {} {}, but: {send:?}", told.status, told.body)
     });

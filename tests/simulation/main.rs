@@ -16,6 +16,7 @@ mod entries;
 mod judge;
 mod life;
 mod link;
+mod names;
 mod operator;
 mod oracles;
 mod process;
@@ -35,7 +36,13 @@ use world::Outcome;
 /// How many worlds are played if nothing is said.
 const WORLDS: u64 = 2000;
 /// Rare states: if a round of worlds never gets there, it proves less than it seems to.
-const REACHED: [&str; 44] = [
+const REACHED: [&str; 50] = [
+    "a business key was free again after its window",
+    "a business pointer was replaced",
+    "a claim became a name of another operation",
+    "a failure freed its business key",
+    "another card was tried",
+    "told: business key reused",
     "a later caller had left when an earlier one was answered",
     "a caller left",
     "a caller lost its process",

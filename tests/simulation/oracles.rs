@@ -7,7 +7,9 @@ use std::time::Duration;
 use semel::ledger::RELEASED_KEPT;
 use semel::protocol::id::{AttemptId, RecordKey};
 use semel::protocol::invariants;
-use semel::protocol::record::{Doubt, Entry, Pointer, Record, Release, SettledBy, State};
+use semel::protocol::record::{
+    Doubt, Entry, Pointer, PointerKind, Record, Release, SettledBy, State,
+};
 use semel::store::Stored;
 use semel::store::memory::MemoryStore;
 use tokio::time::Instant;
@@ -47,11 +49,14 @@ impl Pages {
             let stored: Stored = store.peek(key)?;
             Entry::read(&stored.bytes, stored.age).ok()
         };
-        let key = match read(named) {
-            Some(Entry::Pointer(pointer)) => pointer.to,
-            Some(Entry::Record(_)) | None => named,
-        };
-        let lost = self.lost.contains(&named) || self.lost.contains(&key);
+        let mut key = named;
+        let mut lost = self.lost.contains(&named);
+        for _ in 0..5 {
+            let Some(Entry::Pointer(pointer)) = read(key) else { break };
+            key = pointer.to;
+            lost |= self.lost.contains(&key);
+        }
+        lost |= self.tries[this_try].business.is_some_and(|at| self.lost.contains(&at));
         let record = read(key);
         if lost {
             let Some(Entry::Record(record)) = record else { return None };
@@ -85,6 +90,8 @@ impl Pages {
         {
             self.content_again(began, this_try, open);
         }
+        self.business_once(began, this_try, record.attempt);
+        self.orphans_once(began, this_try, record.attempt);
         Some(record.attempt)
     }
 
@@ -333,6 +340,29 @@ impl Pages {
             self.open.remove(&key);
         }
         self.open_content.retain(|_, open| *open != attempt);
+        self.open_business.retain(|_, open| *open != attempt);
+    }
+
+    /// A claim becomes a name of another operation: only one that was never sent.
+    pub(crate) fn turned(
+        &mut self,
+        began: Instant,
+        key: RecordKey,
+        before: &Record,
+        after: Pointer,
+        lost: bool,
+    ) {
+        let sent = self.claims.get(&before.attempt).is_some_and(|claim| claim.send.is_some());
+        let unsent = matches!(before.state, State::InFlight) && !sent;
+        if !lost && !(unsent && after.kind == PointerKind::Key) {
+            let state = before.state.name();
+            self.violation(began, format!("{} became a pointer while {state}", short(key)));
+        }
+        if let Some(claim) = self.claims.get_mut(&before.attempt) {
+            claim.not_applied = Some("its key became a name of another operation");
+        }
+        self.free(key, before.attempt);
+        self.saw("a claim became a name of another operation");
     }
 
     pub(crate) fn purged(&mut self, began: Instant, key: RecordKey, before: &Record, lost: bool) {
@@ -351,11 +381,23 @@ impl Pages {
         self.free(key, before.attempt);
     }
 
-    pub(crate) fn pointer(&mut self, before: Option<Entry>, after: Pointer, process: &str) {
+    pub(crate) fn pointer(
+        &mut self,
+        began: Instant,
+        key: RecordKey,
+        before: Option<Entry>,
+        after: Pointer,
+        process: &str,
+    ) {
         match before {
-            Some(Entry::Pointer(before)) if before.to != after.to => {
-                self.saw("a content pointer was replaced");
-            }
+            Some(Entry::Pointer(before)) if before.to != after.to => match after.kind {
+                PointerKind::Content => self.saw("a content pointer was replaced"),
+                PointerKind::Business => self.saw("a business pointer was replaced"),
+                PointerKind::Key => {
+                    let text = format!("{}: a further key leads elsewhere", short(key));
+                    self.violation(began, text);
+                }
+            },
             Some(Entry::Pointer(_)) => return,
             Some(Entry::Record(_)) | None => {}
         }

@@ -15,11 +15,11 @@ use semel::entropy::SeededEntropy;
 use semel::ledger::{EnrolError, Ledger, Secrets};
 use semel::metrics::Metrics;
 use semel::protocol::fingerprint::FingerprintRules;
-use semel::protocol::key::{KeySource, ScopeRule, Secret};
+use semel::protocol::key::{BusinessField, KeySource, ScopeRule, Secret};
 use semel::protocol::outcome::OutcomeTable;
 use semel::protocol::seal::Seals;
 use semel::proxy::route::{
-    Duplicates, Limits, Missing, Mode, OnStoreFailure, Policy, Route, Table,
+    Business, Duplicates, Limits, Missing, Mode, OnStoreFailure, Orphans, Policy, Route, Table,
 };
 use semel::proxy::{Proxy, WellKnown};
 use semel::reconcile::Reconciler;
@@ -53,6 +53,9 @@ pub(crate) struct Terms {
     pub(crate) remember: Duration,
     pub(crate) window: Duration,
     pub(crate) duplicates: Duplicates,
+    /// How long a business key is bound to what succeeded.
+    pub(crate) business: Option<Duration>,
+    pub(crate) orphans: Orphans,
     pub(crate) waiters: usize,
 }
 
@@ -134,6 +137,11 @@ pub(crate) fn route(name: &str, terms: &Terms) -> Arc<Route> {
         missing: Missing::Fingerprint { window: terms.window },
         scope: ScopeRule::Credentials(vec![http::header::AUTHORIZATION]),
         fingerprint: FingerprintRules::default(),
+        business: terms.business.map(|window| Business {
+            fields: vec![BusinessField::Json("/basket".to_owned())],
+            window,
+        }),
+        orphans: terms.orphans,
         duplicates: terms.duplicates,
         max_wait: terms.max_wait,
         lookup_after: terms.lookup_after,

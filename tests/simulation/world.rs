@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use semel::entropy::SeededEntropy;
 use semel::ledger::Ledger;
-use semel::proxy::route::Duplicates;
+use semel::proxy::route::{Duplicates, Orphans};
 use semel::store::memory::{Content, MemoryStore};
 use semel::task::Drained;
 use tokio::task::JoinHandle;
@@ -19,6 +19,7 @@ use crate::book::Book;
 use crate::callers::{self, Patience, Purchase};
 use crate::life::State;
 use crate::link::{Depot, Link};
+use crate::names::BOUND;
 use crate::process::{Process, Setup, Terms};
 use crate::provider::{Provider, SLOW_MAX};
 use crate::weather::{ProviderWeather, StoreWeather};
@@ -133,6 +134,8 @@ impl World {
             remember: Duration::from_secs(3 * 3600),
             window: Duration::from_secs(if rng.random() { 0 } else { 4 }),
             duplicates: if rng.random_bool(0.8) { Duplicates::Wait } else { Duplicates::Conflict },
+            business: rng.random_bool(0.7).then_some(BOUND),
+            orphans: if rng.random_bool(0.7) { Orphans::Match } else { Orphans::Ignore },
             waiters: if rng.random_bool(0.2) { 1 } else { 100 },
         };
         let chaos = Duration::from_secs(rng.random_range(8..32));
@@ -272,6 +275,7 @@ impl World {
         let longest = self.terms.upstream_timeout * 2;
         let span = self.draw(|rng| rng.random_range(Duration::from_millis(50)..longest));
         self.book.line(format!("{} pauses for {span:?}", process.name));
+        self.book.pages().paused = true;
         self.pauses.fetch_add(1, Ordering::Relaxed);
         self.paused.fetch_add(1, Ordering::Relaxed);
         process.life.pause();

@@ -72,7 +72,7 @@ pub(super) fn operation(answer: &Value) -> String {
     let detail = &answer["detail"];
     add("why", why(detail));
     add("route", text(&answer["route"]));
-    add("known by", text(&answer["identified_by"]));
+    add("known by", known_by(answer));
     add("claimed", ago(&answer["claimed_seconds_ago"]));
     add("owner", owner(answer));
     add("look-ups", detail["look_ups"].as_u64().map(|n| n.to_string()).unwrap_or_default());
@@ -116,6 +116,12 @@ pub(super) fn results(results: &[Value]) -> String {
     }
     let counts: Vec<_> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
     format!("{}{} in all: {}\n", table(&rows), results.len(), counts.join(", "))
+}
+
+fn known_by(answer: &Value) -> String {
+    let by = text(&answer["identified_by"]);
+    let business = answer["has_business_key"].as_bool() == Some(true);
+    if business { format!("{by}, and a business key") } else { by }
 }
 
 fn owner(answer: &Value) -> String {

@@ -15,6 +15,7 @@ use super::text::{SecretText, SpanText};
 use crate::proxy::route::Table;
 
 mod absent;
+mod business;
 mod lookup;
 mod reference;
 mod routes;

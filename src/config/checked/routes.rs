@@ -8,14 +8,17 @@ use std::time::Duration;
 use http::Method;
 use sha2::{Digest as _, Sha256};
 
-use super::{Outside, absent, count, each, header, lookup, reference, some_span, span, under};
+use super::{
+    Outside, absent, business, count, each, header, lookup, reference, some_span, span, under,
+};
 use crate::config::problems::{Problems, meant};
 use crate::config::raw;
 use crate::protocol::fingerprint::{FingerprintRules, Ignore};
 use crate::protocol::key::{KeySource, ScopeRule};
 use crate::protocol::outcome::{BodyMatch, HeaderMatch, Meaning, OutcomeTable, Rule, StatusMatch};
 use crate::proxy::route::{
-    Duplicates, Limits, Missing, Mode, OnStoreFailure, PathPattern, Policy, Route, Table, is_safe,
+    Duplicates, Limits, Missing, Mode, OnStoreFailure, Orphans, PathPattern, Policy, Route, Table,
+    is_safe,
 };
 
 /// The name of the route for requests that no other matches.
@@ -143,6 +146,10 @@ fn policy(
     let missing = missing(at, raw, problems);
     let scope = scope(&under(at, "scope"), &raw.scope, problems);
     let fingerprint = fingerprint(&under(at, "fingerprint"), &raw.fingerprint, problems);
+    let business = match &raw.business_key {
+        Some(raw) => business::check(&under(at, "business_key"), raw, path, problems).map(Some),
+        None => Some(None),
+    };
     let max_wait = some_span(&under(at, "max_wait"), &raw.max_wait, problems);
     let lookup_after = some_span(&under(at, "lookup_after"), &raw.lookup_after, problems);
     let upstream_timeout =
@@ -178,6 +185,11 @@ fn policy(
         missing: missing?,
         scope: scope?,
         fingerprint: fingerprint?,
+        business: business?,
+        orphans: match raw.orphans {
+            raw::Orphans::Match => Orphans::Match,
+            raw::Orphans::Ignore => Orphans::Ignore,
+        },
         duplicates: match raw.duplicates {
             raw::Duplicates::Wait => Duplicates::Wait,
             raw::Duplicates::Conflict => Duplicates::Conflict,
@@ -436,7 +448,7 @@ fn key_rules<'a>(routes: impl Iterator<Item = (&'a raw::Route, &'a Route)>) -> [
         digest.update((text.len() as u64).to_be_bytes());
         digest.update(text);
     };
-    part("semel key rules 1");
+    part("semel key rules 2");
     for (raw, route) in routes.filter(|(_, route)| route.mode != Mode::Off) {
         part("route");
         let mut methods: Vec<_> = route.methods.iter().map(Method::as_str).collect();
@@ -464,6 +476,18 @@ fn key_rules<'a>(routes: impl Iterator<Item = (&'a raw::Route, &'a Route)>) -> [
                 part("fingerprint");
                 fingerprint_texts(&route.policy.fingerprint).iter().for_each(|text| part(text));
             }
+        }
+        match route.policy.orphans {
+            Orphans::Ignore => part("orphans are ignored"),
+            // Content is then a name too.
+            Orphans::Match => {
+                part("orphans match");
+                fingerprint_texts(&route.policy.fingerprint).iter().for_each(|text| part(text));
+            }
+        }
+        if let Some(business) = &route.policy.business {
+            part("business key");
+            business::texts(business).iter().for_each(|text| part(text));
         }
     }
     digest.finalize().into()

@@ -28,6 +28,11 @@ pub struct Route {
     pub scope: Scope,
     /// What a retry must have in common with the first request.
     pub fingerprint: Fingerprint,
+    /// What names the business operation, whatever the key: the same customer, the same order.
+    pub business_key: Option<BusinessKey>,
+    /// Whether a retry under another key is recognised by its content, for 10 minutes after its
+    /// caller was left unanswered.
+    pub orphans: Orphans,
     /// What a duplicate does while its operation is in flight.
     pub duplicates: Duplicates,
     /// How long a duplicate waits from its arrival, and the first caller from the end of the
@@ -68,6 +73,8 @@ impl Default for Route {
             key: Key::default(),
             scope: Scope::Headers(vec!["authorization".to_owned(), "x-api-key".to_owned()]),
             fingerprint: Fingerprint::default(),
+            business_key: None,
+            orphans: Orphans::Match,
             duplicates: Duplicates::Wait,
             max_wait: SpanText::new("25s"),
             lookup_after: SpanText::new("10s"),
@@ -245,6 +252,67 @@ pub struct Ignore {
     /// A field of a form body, like `metadata[sent_at]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub form: Option<String>,
+}
+
+/// What names the business operation of a request.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BusinessKey {
+    /// Its parts; a request that lacks one of them has no business key.
+    pub fields: Vec<BusinessField>,
+    /// How long it is bound to an operation that succeeded. One that is under way binds it, one that
+    /// failed frees it.
+    #[serde(default = "bound")]
+    pub window: SpanText,
+}
+
+fn bound() -> SpanText {
+    SpanText::new("10m")
+}
+
+/// A part of a business key.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(
+    title = "content, or one of { header: … }, { json: … }, { form: … }, { query: … }, { path: … }"
+)]
+pub enum BusinessField {
+    /// `content`: the whole request, as its fingerprint sees it.
+    Whole(String),
+    /// A place in it.
+    Place(BusinessPlace),
+}
+
+/// A place where a part of a business key stands.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "one of { header: … }, { json: … }, { form: … }, { query: … }, { path: … }")]
+pub struct BusinessPlace {
+    /// A request header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    /// A pointer into a JSON body, like /order/id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub json: Option<String>,
+    /// A field of a form body, like `metadata[order]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub form: Option<String>,
+    /// A query parameter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// A named segment of the route's path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// Whether a retry under another key is recognised by its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Orphans {
+    /// It is, once a caller was left unanswered.
+    Match,
+    /// Another key is another payment.
+    Ignore,
 }
 
 /// What a duplicate does while its operation is in flight.

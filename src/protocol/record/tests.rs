@@ -92,6 +92,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         release().prop_map(Happening::Released),
         any::<(String, String)>()
             .prop_map(|(action, reason)| Happening::Operator { action, reason }),
+        select(vec![Recognised::BusinessKey, Recognised::Orphan]).prop_map(Happening::Joined),
         any::<u32>().prop_map(Happening::Elided),
     ]
 }
@@ -104,6 +105,7 @@ fn terms() -> impl Strategy<Value = Terms> {
         retention,
         remember,
         window,
+        bound: window,
     })
 }
 
@@ -130,6 +132,10 @@ fn record() -> impl Strategy<Value = Record> {
             fingerprint,
             identity,
             key_tag,
+            business: match identity {
+                Identity::Key => None,
+                Identity::Content(at) | Identity::Further(at) => Some(at),
+            },
             terms,
             inputs,
             claimed,
@@ -147,7 +153,8 @@ fn entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
         record().prop_map(|record| Entry::Record(Box::new(record))),
         pointer.prop_map(|(to, written, remember)| {
-            Entry::Pointer(Pointer { to: RecordKey::new(to), written, remember })
+            let kind = PointerKind::Business;
+            Entry::Pointer(Pointer { to: RecordKey::new(to), written, remember, kind })
         }),
     ]
 }

@@ -71,7 +71,10 @@ pub(crate) async fn pay(data: SocketAddr, key: &str, practice: &str) -> Answer {
         modes => format!("X-Practice: {modes}\r\n"),
     };
     let lines = format!("Idempotency-Key: {key}\r\nContent-Type: application/json\r\n{practice}");
-    http(data, "POST /v1/payments", &lines, br#"{"amount": 700, "currency": "eur"}"#).await
+    // What is told apart by its key is told apart by its content too, so that nobody is taken for
+    // the retry of somebody else who was left unanswered.
+    let body = format!(r#"{{"amount": 700, "currency": "eur", "reference": "{key}"}}"#);
+    http(data, "POST /v1/payments", &lines, body.as_bytes()).await
 }
 
 pub(crate) async fn get(addr: SocketAddr, path: &str) -> Answer {
