@@ -33,7 +33,8 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     for warning in &config.warnings {
         complain(&format!("warning: {warning}"));
     }
-    print(&format!("{}: no problems\n", args.file.display()))
+    let news: String = config.news.iter().map(|news| format!("{news}\n")).collect();
+    print(&format!("{news}{}: no problems\n", args.file.display()))
 }
 
 /// Asks, and tells what came of it: what is fine on stdout, all else on stderr, with its line.

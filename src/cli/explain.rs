@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use crate::cli::args::BodyArg;
 use crate::cli::{print, refuse};
+use crate::config::checked::Upstream;
 use crate::config::{self, Config};
 use crate::protocol::fingerprint::Ignore;
 use crate::protocol::key::{
@@ -104,6 +105,9 @@ pub fn explain(config: &Config, args: &ExplainArgs) -> String {
                 body: &Bytes::from(body),
             };
             guarded(&mut text, &route, &request);
+            if let Some(Upstream { preset: Some(preset), .. }) = config.upstream(&route.upstream) {
+                line(&mut text, "preset", &format!("{preset}, below what the file says"));
+            }
         }
     }
     text
@@ -130,8 +134,22 @@ fn guarded(text: &mut String, route: &Route, request: &RequestView<'_>) {
     }
     line(text, "look-up", &look_up(route, request));
     line(text, "kept", &kept(policy));
+    if !policy.errors.is_plain() {
+        line(text, "errors", &errors(policy));
+    }
     if policy.on_store_failure == OnStoreFailure::Pass {
         line(text, "no store", "it goes through unguarded");
+    }
+}
+
+fn errors(policy: &Policy) -> String {
+    let statuses: Vec<_> =
+        policy.errors.statuses().map(|(slug, status)| format!("{slug} as {status}")).collect();
+    let statuses = statuses.join(", ");
+    if statuses.is_empty() {
+        "in the form that is configured".to_owned()
+    } else {
+        format!("in the form that is configured; {statuses}")
     }
 }
 

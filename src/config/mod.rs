@@ -2,8 +2,9 @@
 //!
 //! Knows the settings types of the other modules; they know nothing of it. The only part of semel
 //! that reads the environment. A file is read in four steps, each of which finds everything that
-//! is wrong before the next one is taken: text → [`tree`] (values and their lines) → [`schema`]
-//! (names and types) → [`raw`] → [`checked`] (meaning).
+//! is wrong before the next one is taken: text → [`tree`] (values and their lines) → [`presets`]
+//! (what is known of a provider, below them) → [`schema`] (names and types) → [`raw`] → [`checked`]
+//! (meaning).
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -13,6 +14,7 @@ use std::path::Path;
 
 pub mod checked;
 pub mod overrides;
+pub mod presets;
 pub mod problems;
 pub mod raw;
 pub mod schema;
@@ -125,13 +127,14 @@ fn load_further(
 
 /// Reads YAML as what it says, before anybody asks what that means.
 pub fn raw_file(text: &str, problems: &mut Problems) -> Option<raw::File> {
-    let tree = tree::read(text, problems)?;
+    let mut tree = tree::read(text, problems)?;
+    let presets = presets::merge(&mut tree, problems);
     schema::validate(&tree, problems);
     if !problems.is_empty() {
         return None;
     }
     // The error might show a value. The schema has found everything that can be explained.
-    let file = serde_json::from_value(tree);
+    let file = serde_json::from_value(tree).map(|file| raw::File { presets, ..file });
     problems.note("", file.map_err(|_| "the values do not fit the schema (see `semel schema`)"))
 }
 
@@ -139,12 +142,13 @@ pub fn raw_file(text: &str, problems: &mut Problems) -> Option<raw::File> {
 /// what the rest means can be judged in the same go.
 fn rough_file(text: &str, problems: &mut Problems) -> Option<raw::File> {
     let mut tree = tree::read(text, problems)?;
+    let presets = presets::merge(&mut tree, problems);
     schema::validate(&tree, problems);
     if !problems.is_empty() {
         schema::prune(&mut tree);
         problems.judge_the_rest();
     }
-    let file = serde_json::from_value(tree).ok();
+    let file = serde_json::from_value(tree).map(|file| raw::File { presets, ..file }).ok();
     if file.is_none() && problems.is_empty() {
         problems.fault("", "the values do not fit the schema (see `semel schema`)");
     }

@@ -32,6 +32,7 @@ pub mod prefer;
 pub mod problem;
 pub mod respond;
 pub mod route;
+pub mod shape;
 pub mod stack;
 pub mod status;
 
@@ -212,6 +213,7 @@ impl Proxy {
         let route_of = Arc::clone(route);
         let account = Account::open(route_of, metrics, head.method.clone(), traceparent, arrived);
         let response = self.guard(route, caller, head, body).await;
+        let response = respond::in_shape(&route.policy.errors, response);
         account.close(&response);
         response
     }

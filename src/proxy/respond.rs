@@ -12,6 +12,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 
 use super::prefer::Arrival;
 use super::problem::{Problem, Retry, Sent, Slug};
+use super::shape::Shape;
 use crate::attempt::{Chunk, Streamed};
 use crate::ledger::{Accepted, InDoubt, Released, Settled, View};
 use crate::protocol::id::OperationId;
@@ -305,7 +306,21 @@ fn from_reply(reply: &Reply, operation: OperationId, answer: Answer, role: Role)
 
 /// An answer of semel's own.
 pub fn from_problem(problem: &Problem) -> Response<Body> {
-    problem.response().map(full)
+    let mut response = problem.response().map(full);
+    response.extensions_mut().insert(Own(problem.clone()));
+    response
+}
+
+/// Marks an answer of semel's own, and says what it tells.
+#[derive(Debug, Clone)]
+struct Own(Problem);
+
+/// Gives an answer of semel's own the route's shape; any other one stays as it is.
+pub fn in_shape(shape: &Shape, mut response: Response<Body>) -> Response<Body> {
+    match response.extensions_mut().remove() {
+        Some(Own(problem)) if !shape.is_plain() => shape.give(&problem, response, full),
+        Some(Own(_)) | None => response,
+    }
 }
 
 /// A whole body.

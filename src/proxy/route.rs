@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::Method;
 
+use super::shape::Shape;
 use crate::protocol::fingerprint::FingerprintRules;
 use crate::protocol::key::{BusinessField, KeySource, ScopeRule};
 use crate::protocol::outcome::OutcomeTable;
@@ -128,6 +129,8 @@ pub struct Policy {
     pub resend: Option<(Duration, Vec<u16>)>,
     /// What becomes of requests without a store.
     pub on_store_failure: OnStoreFailure,
+    /// The shape of semel's own answers.
+    pub errors: Shape,
 }
 
 /// One segment of a path pattern.
@@ -263,6 +266,8 @@ pub struct Route {
 pub struct Table {
     routes: Vec<Arc<Route>>,
     fallback: Arc<Route>,
+    /// Those of upstreams that have one of their own, for ports that serve only them.
+    others: Vec<Arc<Route>>,
 }
 
 /// Where a request goes.
@@ -285,7 +290,13 @@ pub fn is_safe(method: &Method) -> bool {
 impl Table {
     /// Takes the routes in their order, and the one for unsafe requests that none of them matches.
     pub const fn new(routes: Vec<Arc<Route>>, fallback: Arc<Route>) -> Self {
-        Self { routes, fallback }
+        Self { routes, fallback, others: vec![] }
+    }
+
+    /// The same, with routes for unsafe requests that match none on ports of single upstreams.
+    #[must_use]
+    pub fn with_fallbacks(self, others: Vec<Arc<Route>>) -> Self {
+        Self { others, ..self }
     }
 
     /// Finds the route of a request. An unsafe request always has one.
@@ -308,8 +319,10 @@ impl Table {
     #[must_use]
     pub fn only(&self, upstream: &str) -> Self {
         let routes = self.routes.iter().filter(|route| route.upstream == upstream);
-        let fallback = if self.fallback.upstream == upstream {
-            Arc::clone(&self.fallback)
+        let own = std::iter::once(&self.fallback).chain(&self.others);
+        let own = own.into_iter().find(|fallback| fallback.upstream == upstream);
+        let fallback = if let Some(own) = own {
+            Arc::clone(own)
         } else {
             Arc::new(Route {
                 name: format!("{}:{upstream}", self.fallback.name),
@@ -320,7 +333,7 @@ impl Table {
                 policy: Arc::clone(&self.fallback.policy),
             })
         };
-        Self { routes: routes.cloned().collect(), fallback }
+        Self { routes: routes.cloned().collect(), fallback, others: vec![] }
     }
 
     /// All routes, the fallback last.

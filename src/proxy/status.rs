@@ -2,6 +2,8 @@
 //!
 //! An operation's id tells its state and times and nothing else, so it may be handed to a browser.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
@@ -164,6 +166,7 @@ fn terms(route: &Route) -> Value {
             Duplicates::Wait => json!({ "wait_seconds": policy.max_wait.as_secs() }),
             Duplicates::Conflict => json!({ "status": 409 }),
         },
+        "statuses": policy.errors.statuses().collect::<BTreeMap<_, _>>(),
         "answers_kept_seconds": policy.retention.as_secs(),
         "keys_remembered_seconds": (policy.retention + policy.remember).as_secs(),
     })

@@ -3,6 +3,7 @@
 
 mod config;
 mod metrics;
+mod presets;
 mod problems;
 mod support;
 

@@ -20,6 +20,7 @@ mod path_outcomes;
 mod path_passing;
 mod path_reference;
 mod path_resend;
+mod path_shape;
 mod path_store;
 mod path_waiting;
 mod practice;

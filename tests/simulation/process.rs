@@ -21,6 +21,7 @@ use semel::protocol::seal::Seals;
 use semel::proxy::route::{
     Business, Duplicates, Limits, Missing, Mode, OnStoreFailure, Orphans, Policy, Route, Table,
 };
+use semel::proxy::shape::Shape;
 use semel::proxy::{Proxy, WellKnown};
 use semel::reconcile::Reconciler;
 use semel::server::{Body, Caller, Delivered, Receipt};
@@ -159,6 +160,7 @@ pub(crate) fn route(name: &str, terms: &Terms) -> Arc<Route> {
         lookup,
         resend: None,
         on_store_failure: OnStoreFailure::Reject,
+        errors: Shape::default(),
     };
     Arc::new(Route {
         name: name.to_owned(),

@@ -14,16 +14,32 @@ use crate::upstream::lookup::spec::{
     SecretText, Spec, StateSpec, ThenSpec, TimeUnit,
 };
 
+/// Headers with secrets for every look-up of an upstream, and where they stand.
+pub(super) struct Shared<'a> {
+    at: String,
+    credentials: &'a BTreeMap<String, raw::SecretSource>,
+}
+
+impl<'a> Shared<'a> {
+    /// Those of the upstream of that name.
+    pub(super) fn of(upstreams: &'a raw::Upstreams, name: &str) -> Option<Self> {
+        let (_, upstream) = upstreams.0.iter().find(|(known, _)| known == name)?;
+        let at = format!("upstreams.{name}.lookup_credentials");
+        Some(Self { at, credentials: &upstream.lookup_credentials })
+    }
+}
+
 /// Checks a route's look-up. `path` says which names its templates may use.
 pub(super) fn check(
     at: &str,
     raw: &raw::LookUp,
     path: Option<&PathPattern>,
+    shared: Option<&Shared<'_>>,
     outside: Outside<'_>,
     problems: &mut Problems,
 ) -> Option<Arc<LookUp>> {
     let timeout = span(&under(at, "timeout"), &raw.timeout, problems);
-    let credentials = credentials(&under(at, "credentials"), raw, outside, problems);
+    let credentials = credentials(at, raw, shared, outside, problems);
     let created = match &raw.created {
         Some(raw) => created(&under(at, "created"), raw, problems).map(Some),
         None => Some(None),
@@ -90,14 +106,23 @@ fn then(raw: &raw::ThenStep) -> ThenSpec {
     ThenSpec { request: request(&raw.request), item: raw.item.clone() }
 }
 
+/// The route's own, and those of its upstream that are other headers.
 fn credentials(
     at: &str,
     raw: &raw::LookUp,
+    shared: Option<&Shared<'_>>,
     outside: Outside<'_>,
     problems: &mut Problems,
 ) -> Option<Vec<(String, SecretText)>> {
-    let credentials = raw.credentials.iter().map(|(name, source)| {
-        let text = secrets::text(source, &under(at, name), outside, problems)?;
+    let at = under(at, "credentials");
+    let is_own = |name: &str| raw.credentials.keys().any(|own| own.eq_ignore_ascii_case(name));
+    let own = raw.credentials.iter().map(|(name, source)| (under(&at, name), name, source));
+    let shared = shared.into_iter().flat_map(|shared| {
+        shared.credentials.iter().map(|(name, source)| (under(&shared.at, name), name, source))
+    });
+    let credentials = own.chain(shared.filter(|(_, name, _)| !is_own(name)));
+    let credentials = credentials.map(|(at, name, source)| {
+        let text = secrets::text(source, &at, outside, problems)?;
         Some((name.clone(), SecretText::new(text.expose().to_owned())))
     });
     credentials.collect::<Vec<_>>().into_iter().collect()
@@ -143,6 +168,6 @@ fn body(raw: &raw::ReplyBody) -> BodySpec {
     }
 }
 
-fn pairs(map: &BTreeMap<String, String>) -> Vec<(String, String)> {
+pub(super) fn pairs(map: &BTreeMap<String, String>) -> Vec<(String, String)> {
     map.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Outside, absent, business, count, each, header, lookup, reference, some_span, span, under,
 };
+use crate::config::presets::Placed;
 use crate::config::problems::{Problems, meant};
 use crate::config::raw;
 use crate::protocol::fingerprint::{FingerprintRules, Ignore};
@@ -20,6 +21,7 @@ use crate::proxy::route::{
     Duplicates, Limits, Missing, Mode, OnStoreFailure, Orphans, PathPattern, Policy, Route, Table,
     is_safe,
 };
+use crate::proxy::shape::{Shape, ShapeSpec};
 
 /// The name of the route for requests that no other matches.
 const FALLBACK: &str = "default";
@@ -44,25 +46,54 @@ pub(super) fn check(
 ) -> Option<Routes> {
     let default = default_upstream(file, problems);
     let names: Vec<_> = file.upstreams.0.iter().map(|(name, _)| name.as_str()).collect();
-    let routes = each("routes", &file.routes, problems, |at, raw, problems| {
-        let upstream = upstream(at, raw, default, &names, problems);
-        route(at, raw, upstream, outside, problems)
+    let placed = file.presets.among(&file.routes);
+    let checked = placed.iter().map(|placed| {
+        let upstream = upstream(placed, default, &names, problems);
+        route(placed, upstream, file, outside, problems)
     });
-    let fallback = raw::Route {
-        name: Some(FALLBACK.to_owned()),
-        matches: raw::Match { methods: vec![], path: "/**".to_owned() },
-        ..raw::Route::default()
-    };
-    let at = "routes (no match)";
-    let fallback_route = route(at, &fallback, default, outside, problems);
-    let (routes, fallback_route) = (routes?, fallback_route?);
+    let routes: Option<Vec<_>> = checked.collect::<Vec<_>>().into_iter().collect();
+    let others = file.upstreams.0.iter().map(|(name, _)| name.as_str());
+    // Without presets, one is for all.
+    let differs =
+        |name: &&str| has_preset(file, name) || default.is_some_and(|d| has_preset(file, d));
+    let others = others.filter(|name| Some(*name) != default).filter(differs);
+    let upstreams: Vec<_> = std::iter::once(default).chain(others.map(Some)).collect();
+    let raw_fallbacks: Vec<_> =
+        upstreams.iter().map(|upstream| fallback(file, *upstream, *upstream == default)).collect();
+    let fallbacks = raw_fallbacks.iter().zip(&upstreams).map(|(raw, upstream)| {
+        let place = "routes (no match)".to_owned();
+        let placed = Placed { place, route: raw, written: true };
+        route(&placed, *upstream, file, outside, problems)
+    });
+    let fallbacks: Option<Vec<_>> = fallbacks.collect::<Vec<_>>().into_iter().collect();
+    let (routes, fallbacks) = (routes?, fallbacks?);
 
-    unique_names(&routes, problems);
-    reachable(&file.routes, &routes, problems);
-    let raws = file.routes.iter().chain([&fallback]);
-    let key_rules = key_rules(raws.zip(routes.iter().chain([&fallback_route])));
+    unique_names(&placed, &routes, problems);
+    reachable(&placed, &routes, problems);
+    let raws = placed.iter().map(|placed| placed.route).chain(&raw_fallbacks);
+    let key_rules = key_rules(raws.zip(routes.iter().chain(&fallbacks)));
     let routes = routes.into_iter().map(Arc::new).collect();
-    Some(Routes { table: Table::new(routes, Arc::new(fallback_route)), key_rules })
+    let mut fallbacks = fallbacks.into_iter().map(Arc::new);
+    let table = Table::new(routes, fallbacks.next()?).with_fallbacks(fallbacks.collect());
+    Some(Routes { table, key_rules })
+}
+
+fn has_preset(file: &raw::File, upstream: &str) -> bool {
+    file.presets.fallback(upstream).is_some()
+}
+
+/// What is done with unsafe requests that no route matches.
+fn fallback(file: &raw::File, upstream: Option<&str>, is_default: bool) -> raw::Route {
+    let known = upstream.and_then(|upstream| file.presets.fallback(upstream)).cloned();
+    let name = match upstream {
+        Some(upstream) if !is_default => format!("{FALLBACK}:{upstream}"),
+        Some(_) | None => FALLBACK.to_owned(),
+    };
+    raw::Route {
+        name: Some(name),
+        matches: raw::Match { methods: vec![], path: "/**".to_owned() },
+        ..known.unwrap_or_default()
+    }
 }
 
 fn default_upstream<'a>(file: &'a raw::File, problems: &mut Problems) -> Option<&'a str> {
@@ -75,8 +106,7 @@ fn default_upstream<'a>(file: &'a raw::File, problems: &mut Problems) -> Option<
 }
 
 fn upstream<'a>(
-    at: &str,
-    raw: &'a raw::Route,
+    Placed { place: at, route: raw, .. }: &Placed<'a>,
     default: Option<&'a str>,
     names: &[&'a str],
     problems: &mut Problems,
@@ -93,12 +123,13 @@ fn upstream<'a>(
 }
 
 fn route(
-    at: &str,
-    raw: &raw::Route,
+    placed: &Placed<'_>,
     upstream: Option<&str>,
+    file: &raw::File,
     outside: Outside<'_>,
     problems: &mut Problems,
 ) -> Option<Route> {
+    let Placed { place: at, route: raw, written } = placed;
     let matches = under(at, "match");
     let path = problems.note(&under(&matches, "path"), raw.matches.path.parse::<PathPattern>());
     let methods =
@@ -107,13 +138,15 @@ fn route(
             let method = text.parse::<Method>().ok().filter(|_| upper);
             problems.note(at, method.ok_or("expected a method like POST"))
         });
-    let policy = policy(at, raw, path.as_ref(), outside, problems);
+    let shared = upstream.and_then(|name| lookup::Shared::of(&file.upstreams, name));
+    let policy = policy(at, raw, path.as_ref(), shared.as_ref(), outside, problems);
     let mode = match raw.mode {
         raw::Mode::Enforce => Mode::Enforce,
         raw::Mode::Observe => Mode::Observe,
         raw::Mode::Off => Mode::Off,
     };
-    if mode != Mode::Off && raw.lookup.is_none() {
+    // What a preset leaves without one is told of it as a whole.
+    if mode != Mode::Off && raw.lookup.is_none() && *written {
         problems.warn(at, "guarded without a look-up: unknown outcomes wait for an operator");
     }
     Some(Route {
@@ -139,6 +172,7 @@ fn policy(
     at: &str,
     raw: &raw::Route,
     path: Option<&PathPattern>,
+    shared: Option<&lookup::Shared<'_>>,
     outside: Outside<'_>,
     problems: &mut Problems,
 ) -> Option<Policy> {
@@ -160,7 +194,8 @@ fn policy(
     let limits = limits(&under(at, "limits"), &raw.limits, problems);
     let lookup = match &raw.lookup {
         Some(raw) if raw.asks() || raw.resend.is_none() => {
-            lookup::check(&under(at, "lookup"), raw, path, outside, problems).map(Some)
+            let at = under(at, "lookup");
+            lookup::check(&at, raw, path, shared, outside, problems).map(Some)
         }
         Some(_) | None => Some(None),
     };
@@ -172,6 +207,7 @@ fn policy(
     });
     let asked = lookup.as_ref().and_then(Option::as_deref);
     reference::named_in_vain(&under(at, "lookup"), asked, reference.is_some(), problems);
+    let errors = errors(&under(at, "errors"), &raw.errors, problems);
     if lease.is_some_and(|lease| lease < LEASE_MIN) {
         problems.fault(&under(at, "lease"), "must be 1s at least");
     }
@@ -212,6 +248,7 @@ fn policy(
             raw::OnStoreFailure::Reject => OnStoreFailure::Reject,
             raw::OnStoreFailure::Pass => OnStoreFailure::Pass,
         },
+        errors: errors?,
     })
 }
 
@@ -320,6 +357,23 @@ fn limits(at: &str, raw: &raw::Limits, problems: &mut Problems) -> Option<Limits
     })
 }
 
+fn errors(at: &str, raw: &raw::Errors, problems: &mut Problems) -> Option<Shape> {
+    let spec = ShapeSpec {
+        statuses: raw.statuses.iter().map(|(slug, status)| (slug.clone(), *status)).collect(),
+        headers: lookup::pairs(&raw.headers),
+        content_type: raw.content_type.clone(),
+        body: raw.body.clone(),
+    };
+    let found = match Shape::compile(&spec) {
+        Ok(shape) => return Some(shape),
+        Err(found) => found,
+    };
+    for (place, message) in found {
+        problems.fault(&under(at, &place), message);
+    }
+    None
+}
+
 fn outcomes(at: &str, raw: &raw::Route, problems: &mut Problems) -> Option<OutcomeTable> {
     let follows = raw.lookup.as_ref().is_some_and(raw::LookUp::asks);
     let rules = each(&under(at, "outcomes"), &raw.outcomes, problems, |at, raw, problems| {
@@ -379,35 +433,35 @@ fn statuses(raw: &raw::Statuses) -> Option<StatusMatch> {
     }
 }
 
-fn unique_names(routes: &[Route], problems: &mut Problems) {
+fn unique_names(placed: &[Placed<'_>], routes: &[Route], problems: &mut Problems) {
     let mut taken = BTreeMap::from([(FALLBACK, None)]);
-    for (i, route) in routes.iter().enumerate() {
-        let place = format!("routes[{i}].name");
+    for (placed, route) in placed.iter().zip(routes) {
+        let place = under(&placed.place, "name");
         match taken.get(route.name.as_str()) {
             None => {
-                taken.insert(&route.name, Some(i));
+                taken.insert(&route.name, Some(&placed.place));
             }
             Some(None) => {
                 problems.fault(&place, "`default` is the name of the route for all other requests");
             }
             Some(Some(first)) => {
-                problems.fault(&place, format!("routes[{first}] has the same; give it another"));
+                problems.fault(&place, format!("{first} has the same; give it another"));
             }
         }
     }
 }
 
 /// Warns of routes that no request can reach, because an earlier one takes them all.
-fn reachable(raws: &[raw::Route], routes: &[Route], problems: &mut Problems) {
-    let all: Vec<_> = raws.iter().zip(routes).collect();
-    for (i, (raw, route)) in all.iter().enumerate() {
-        let taker = all[..i].iter().position(|(earlier_raw, earlier)| {
+fn reachable(placed: &[Placed<'_>], routes: &[Route], problems: &mut Problems) {
+    let all: Vec<_> = placed.iter().zip(routes).collect();
+    for (i, (later, route)) in all.iter().enumerate() {
+        let taker = all[..i].iter().find(|(placed, earlier)| {
             covers_methods(earlier, route)
-                && covers_path(&earlier_raw.matches.path, &raw.matches.path)
+                && covers_path(&placed.route.matches.path, &later.route.matches.path)
         });
-        if let Some(taker) = taker {
-            let message = format!("no request gets here: routes[{taker}] takes them all");
-            problems.warn(&format!("routes[{i}].match"), message);
+        if let Some((taker, _)) = taker {
+            let message = format!("no request gets here: {} takes them all", taker.place);
+            problems.warn(&under(&later.place, "match"), message);
         }
     }
 }

@@ -15,6 +15,8 @@ use crate::upstream::settings::{
 pub struct Upstream {
     /// Its name in routes, scopes and metrics.
     pub name: String,
+    /// What is known of it, by name.
+    pub preset: Option<String>,
     /// A data port of its own.
     pub listen: Option<SocketAddr>,
     /// How it is reached.
@@ -42,7 +44,8 @@ fn upstream(name: &str, raw: &raw::Upstream, problems: &mut Problems) -> Option<
         None => Some(None),
     };
     let settings = settings(&at, raw, problems);
-    Some(Upstream { name: name.to_owned(), listen: listen?, settings: settings? })
+    let preset = raw.preset.clone();
+    Some(Upstream { name: name.to_owned(), preset, listen: listen?, settings: settings? })
 }
 
 fn settings(at: &str, raw: &raw::Upstream, problems: &mut Problems) -> Option<Settings> {

@@ -10,6 +10,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::presets::Additions;
 use super::text::{SecretText, SizeText, SpanText};
 
 mod absent;
@@ -50,6 +51,9 @@ pub struct File {
     pub drain: Option<SpanText>,
     /// Form of the logs on stderr.
     pub log: Log,
+    /// What presets add; it stands in no file.
+    #[serde(skip)]
+    pub presets: Additions,
 }
 
 impl Default for File {
@@ -66,6 +70,7 @@ impl Default for File {
             well_known: true,
             drain: None,
             log: Log::Json,
+            presets: Additions::default(),
         }
     }
 }
@@ -219,6 +224,12 @@ pub struct Upstream {
     /// Where it is, like `https://api.example.com`: scheme, host, and port if need be.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub url: String,
+    /// What is known of this payment API: adyen, checkout, mollie, paypal, razorpay, square, stripe.
+    /// What the routes say goes before it.
+    pub preset: Option<String>,
+    /// Headers with secrets for every look-up, like authorization. A route's own
+    /// `lookup.credentials` go before them.
+    pub lookup_credentials: BTreeMap<String, SecretSource>,
     /// A data port of its own, where everything goes to this upstream.
     pub listen: Option<String>,
     /// How long connecting may take, TLS included.
@@ -247,6 +258,8 @@ impl Default for Upstream {
     fn default() -> Self {
         Self {
             url: String::new(),
+            preset: None,
+            lookup_credentials: BTreeMap::new(),
             listen: None,
             connect_timeout: SpanText::new("2s"),
             connections: Connections::Pooled,

@@ -1,5 +1,7 @@
 //! The part of the config file about routes, as it is written.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +60,8 @@ pub struct Route {
     /// A reference that is put into requests where the provider echoes it, so that a look-up finds
     /// them by it. A caller's own value stays and is taken for it.
     pub reference: Option<Reference>,
+    /// The shape of semel's own answers, so that an SDK can read them.
+    pub errors: Errors,
     /// How the provider is asked what became of an operation. Without it, operators must settle
     /// unknown outcomes.
     pub lookup: Option<LookUp>,
@@ -86,6 +90,7 @@ impl Default for Route {
             outcomes: Vec::new(),
             on_store_failure: OnStoreFailure::Reject,
             reference: None,
+            errors: Errors::default(),
             lookup: None,
         }
     }
@@ -417,4 +422,20 @@ pub enum Meaning {
     Accepted,
     /// It proves nothing.
     Unknown,
+}
+
+/// The shape of semel's own answers on a route. What it leaves out stays as it is.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Errors {
+    /// Other statuses, by the names that docs/problems.md explains: 400 to 599.
+    pub statuses: BTreeMap<String, u16>,
+    /// Further headers. Their values are templates, like the body.
+    pub headers: BTreeMap<String, String>,
+    /// Type of the body. Default: application/json if there is a template, else
+    /// application/problem+json.
+    pub content_type: Option<String>,
+    /// Template of a JSON document, in which each value becomes JSON: slug, type, title, status,
+    /// detail, operation, state, sent, retry, `upstream_status`. Default: problem details.
+    pub body: Option<String>,
 }
