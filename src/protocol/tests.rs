@@ -8,8 +8,10 @@ use super::id::{AttemptId, ProcessId, RecordKey};
 use super::invariants::{edge, may_purge};
 use super::key::Secret;
 use super::record::{
-    Ago, Delivery, Doubt, Identity, Record, Release, SettledBy, Settlement, State, Terms,
+    Ago, Delivery, Doubt, Happening, Identity, Looked, Record, Release, SettledBy, Settlement,
+    State, TIMELINE_MAX, Terms,
 };
+use super::resend::last_resend;
 use super::seal::{Binding, Sealed, Seals};
 
 const LEASE: Duration = Duration::from_secs(15);
@@ -183,4 +185,20 @@ fn content_is_free_once_its_answer_was_delivered() {
     for state in [State::InFlight, accepted(), in_doubt()] {
         assert!(!content_is_free(&record(1, state)));
     }
+}
+
+#[test]
+fn each_time_that_it_is_sent_again_has_another_number() {
+    let mut record = record(1, State::InFlight);
+    record.note(Happening::Claimed);
+    let mut numbers = vec![last_resend(&record)];
+    for _ in 0..3 * TIMELINE_MAX {
+        record.note(Happening::Resent);
+        numbers.push(last_resend(&record));
+        record.note(Happening::LookedUp(Looked::Absent));
+        assert_eq!(numbers.last(), Some(&last_resend(&record)), "nothing else changes it");
+    }
+
+    assert_eq!(numbers[0], 0);
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
 }
