@@ -294,6 +294,9 @@ impl Reconciler {
         let inquiry = self.inquiries.get(&held.record.route).cloned();
         let resend = self.resends.get(&held.record.route).cloned();
         let resend = resend.filter(|resend| resending::is_due(&self.flights, resend, &held));
+        // A look-up that can only follow a `Location` says nothing of a doubt, which would keep the
+        // request from being sent again.
+        let inquiry = inquiry.filter(|inquiry| resend.is_none() || inquiry.lookup.has_question());
         if inquiry.is_none() && resend.is_none() {
             // A request that may be sent later is not worth more than a look now and then.
             let pause = if self.flights.spares().get(held.operation()).is_some() {

@@ -83,6 +83,18 @@ async fn sending_again_that_is_lost_too_is_tried_again_later() {
 }
 
 #[tokio::test]
+async fn a_look_up_that_only_follows_locations_does_not_keep_from_sending_again() {
+    let provider = Keyed::losing(1).await;
+    let route = "lookup: { location: { item: \"$\" }, resend: { within: 1h } }\nmax_wait: 5s";
+    let sidecar = Sidecar::start(config(provider.server.address, route)).await;
+
+    let first = Ask::pay("a").key("k").ask(sidecar.addr).await;
+
+    assert_eq!((first.status, first.kind()), (201, "looked-up"), "{}", first.text());
+    assert_eq!((provider.server.executions(), provider.charges()), (2, 1));
+}
+
+#[tokio::test]
 async fn a_request_without_a_key_is_never_sent_again() {
     let provider = Keyed::losing(1).await;
     let route = format!("{RESEND}\nmax_wait: 700ms");

@@ -190,6 +190,11 @@ impl LookUp {
         Step::first(self, subject)
     }
 
+    /// Whether it can ask about what was not accepted with a `Location`.
+    pub const fn has_question(&self) -> bool {
+        self.asking.is_some()
+    }
+
     /// Whether what was accepted with a `Location` is asked for there.
     pub const fn follows_location(&self) -> bool {
         self.location.is_some()
