@@ -24,8 +24,9 @@ run: build ## build and run before UPSTREAM=http://…, or before the practice p
 	@exec scripts/run.sh target/release/semel '$(UPSTREAM)'
 
 .PHONY: setup
-setup: ## install what the tests need and this machine lacks (Debian packages)
+setup: ## install what the tests need and this machine lacks (Debian packages, the providers' SDKs)
 	@scripts/setup-tests.sh redis-server strace curl
+	@scripts/setup-sdks.sh
 
 .PHONY: test
 test: setup ## install what is missing and run all tests

@@ -1,14 +1,24 @@
 #!/usr/bin/env bash
 # Installs what the named commands need and this machine lacks: scripts/setup-tests.sh COMMAND…
+# (python3-venv is none, and is known by what it brings.)
 # Debian packages only, and only those that are missing. Starts no service.
 set -euo pipefail
 
-declare -A package=([redis-server]=redis-server [strace]=strace [nginx]=nginx [wrk]=wrk [curl]=curl)
+declare -A package=([redis-server]=redis-server [strace]=strace [nginx]=nginx [wrk]=wrk [curl]=curl
+    [python3-venv]=python3-venv)
+
+is_here() {
+    if [[ $1 == python3-venv ]]; then
+        python3 -c 'import ensurepip, venv' 2>/dev/null
+    else
+        # Services live in sbin, which is not on everybody's path.
+        PATH=$PATH:/usr/sbin command -v "$1" >/dev/null
+    fi
+}
 
 missing=()
 for command in "$@"; do
-    # Services live in sbin, which is not on everybody's path.
-    PATH=$PATH:/usr/sbin command -v "$command" >/dev/null || missing+=("${package[$command]}")
+    is_here "$command" || missing+=("${package[$command]}")
 done
 [[ ${#missing[@]} -gt 0 ]] || exit 0
 
