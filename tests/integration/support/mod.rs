@@ -9,6 +9,7 @@ pub(crate) mod raw;
 pub(crate) mod rawserver;
 pub(crate) mod redis;
 pub(crate) mod scripted;
+pub(crate) mod sdk;
 pub(crate) mod sidecar;
 pub(crate) mod swaps;
 pub(crate) mod world;

@@ -96,6 +96,8 @@ impl Language for Mollie {
                 shown["profileId"] = json!("pfl_practice");
                 shown["sequenceType"] = json!("oneoff");
                 shown["_links"]["checkout"] = link("/checkout");
+                // Mollie's generated SDKs take no payment without it.
+                shown["_links"]["dashboard"] = link("/dashboard");
             }
         }
         for (name, value) in &order.fields {
