@@ -244,7 +244,7 @@ async fn a_shorter_wait_ends_as_waits_do_and_a_longer_one_changes_nothing() {
     assert!((900..3000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
     // In time, nothing was preferred over anything.
     upstream.let_go(9);
-    let in_time = pay().key("other").header("Prefer", "wait=20, respond-async");
+    let in_time = pay().key("other").body("another").header("Prefer", "wait=20, respond-async");
     let in_time = in_time.ask(sidecar.addr).await;
     assert_eq!((in_time.kind(), in_time.header("preference-applied")), ("fresh", None));
 }

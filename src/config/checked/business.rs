@@ -7,13 +7,14 @@ use crate::config::raw;
 use crate::protocol::key::BusinessField;
 use crate::proxy::route::{Business, PathPattern};
 
-/// Checks a route's business key. `path` says which segments it may name.
+/// Checks a route's business key, if it has one. `path` says which segments it may name.
 pub(super) fn check(
     at: &str,
-    raw: &raw::BusinessKey,
+    raw: &raw::Route,
     path: Option<&PathPattern>,
     problems: &mut Problems,
-) -> Option<Business> {
+) -> Option<Option<Business>> {
+    let Some(raw) = &raw.business_key else { return Some(None) };
     let place = under(at, "fields");
     if raw.fields.is_empty() {
         problems.fault(&place, "without fields all requests would be one operation; name some");
@@ -27,7 +28,7 @@ pub(super) fn check(
         raw::BusinessField::Place(raw) => place_of(at, raw, path, problems),
     });
     let window = span(&under(at, "window"), &raw.window, problems);
-    Some(Business { fields: fields?, window: window? })
+    Some(Some(Business { fields: fields?, window: window? }))
 }
 
 fn place_of(

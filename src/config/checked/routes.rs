@@ -180,10 +180,7 @@ fn policy(
     let missing = missing(at, raw, problems);
     let scope = scope(&under(at, "scope"), &raw.scope, problems);
     let fingerprint = fingerprint(&under(at, "fingerprint"), &raw.fingerprint, problems);
-    let business = match &raw.business_key {
-        Some(raw) => business::check(&under(at, "business_key"), raw, path, problems).map(Some),
-        None => Some(None),
-    };
+    let business = business::check(&under(at, "business_key"), raw, path, problems);
     let max_wait = some_span(&under(at, "max_wait"), &raw.max_wait, problems);
     let lookup_after = some_span(&under(at, "lookup_after"), &raw.lookup_after, problems);
     let upstream_timeout =
@@ -208,14 +205,7 @@ fn policy(
     let asked = lookup.as_ref().and_then(Option::as_deref);
     reference::named_in_vain(&under(at, "lookup"), asked, reference.is_some(), problems);
     let errors = errors(&under(at, "errors"), &raw.errors, problems);
-    if lease.is_some_and(|lease| lease < LEASE_MIN) {
-        problems.fault(&under(at, "lease"), "must be 1s at least");
-    }
-    if let (Some(after), Some(timeout)) = (lookup_after, upstream_timeout)
-        && after >= timeout
-    {
-        problems.fault(&under(at, "lookup_after"), "must be shorter than `upstream_timeout`");
-    }
+    compare(at, lease, lookup_after.zip(upstream_timeout), problems);
     Some(Policy {
         sources: sources?,
         missing: missing?,
@@ -250,6 +240,21 @@ fn policy(
         },
         errors: errors?,
     })
+}
+
+/// Holds a route's times against their bound and one another.
+fn compare(
+    at: &str,
+    lease: Option<Duration>,
+    lookup_after_and_timeout: Option<(Duration, Duration)>,
+    problems: &mut Problems,
+) {
+    if lease.is_some_and(|lease| lease < LEASE_MIN) {
+        problems.fault(&under(at, "lease"), "must be 1s at least");
+    }
+    if lookup_after_and_timeout.is_some_and(|(after, timeout)| after >= timeout) {
+        problems.fault(&under(at, "lookup_after"), "must be shorter than `upstream_timeout`");
+    }
 }
 
 fn sources(at: &str, raw: &raw::Key, problems: &mut Problems) -> Option<Vec<KeySource>> {
