@@ -29,7 +29,7 @@ impl Way {
     }
 
     fn order(&self, reference: &str, more: &[(&str, Value)]) -> Value {
-        order_with(reference, &[&[self.style.clone()], more].concat())
+        order_with(reference, &[std::slice::from_ref(&self.style), more].concat())
     }
 }
 
@@ -163,7 +163,7 @@ async fn a_second_call_with_the_same_key_gets_the_first_answer_whatever_sdk_make
 async fn a_key_that_is_used_again_for_something_else_is_an_idempotency_error() {
     let counter = Counter::open(STRIPE, "");
     let key = ("key", json!("key-of-order-1"));
-    counter.buy("stripe_node.js", order_with("order-1", &[key.clone()])).await;
+    counter.buy("stripe_node.js", order_with("order-1", std::slice::from_ref(&key))).await;
 
     let other = ("amount", json!(9900));
     let python = [("style", json!("module")), key.clone(), other.clone()];

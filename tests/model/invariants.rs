@@ -49,6 +49,13 @@ pub(crate) const FREED: &str = "a declined payment frees its business key";
 pub(crate) const SUCCEEDED: &str = "a new operation follows a delivered one";
 
 pub(crate) fn all() -> Vec<Property<Machine>> {
+    let mut all = safe();
+    all.extend(reachable());
+    all
+}
+
+/// What must hold in every state.
+fn safe() -> Vec<Property<Machine>> {
     vec![
         Property::always(ONE_DISPATCH, |_, world: &World| {
             (0..world.attempts.len()).all(|one| {
@@ -92,6 +99,12 @@ pub(crate) fn all() -> Vec<Property<Machine>> {
                 owner.sent() || owner.excused || world.processes.iter().any(tends)
             })
         }),
+    ]
+}
+
+/// What some state must show.
+fn reachable() -> Vec<Property<Machine>> {
+    vec![
         Property::sometimes(DOUBTED, |_, world: &World| {
             phase(world, |phase| matches!(phase, Phase::InDoubt { .. }))
         }),

@@ -96,6 +96,26 @@ pub(crate) enum Patience {
     Stays,
 }
 
+/// A try of which nothing is known so far but who it is.
+fn new_try(purchase: &Purchase, identified: &identify::Identified, process: String) -> Try {
+    Try {
+        order: purchase.order.clone(),
+        amount: purchase.amount,
+        key: identified.key,
+        by_content: matches!(identified.identity, Identity::Content(_)),
+        business: identified.business,
+        content: identified.content,
+        unanswered: false,
+        process,
+        arrived: Instant::now(),
+        left: None,
+        orphaned: false,
+        answered: None,
+        send: None,
+        told_unsent: false,
+    }
+}
+
 /// One try, to its end. `None`: nobody was told anything.
 pub(crate) async fn attempt(
     world: &Arc<World>,
@@ -107,22 +127,7 @@ pub(crate) async fn attempt(
     let (head, body) = purchase.request("0").into_parts();
     let route = route(purchase.route, &world.terms);
     let identified = identify::identify(&route, process.ledger.secrets(), &head, &body).unwrap();
-    let this_try = world.book.tried(Try {
-        order: purchase.order.clone(),
-        amount: purchase.amount,
-        key: identified.key,
-        by_content: matches!(identified.identity, Identity::Content(_)),
-        business: identified.business,
-        content: identified.content,
-        unanswered: false,
-        process: process.name.clone(),
-        arrived: Instant::now(),
-        left: None,
-        orphaned: false,
-        answered: None,
-        send: None,
-        told_unsent: false,
-    });
+    let this_try = world.book.tried(new_try(purchase, &identified, process.name.clone()));
     let gone = CancellationToken::new();
     let request = purchase.request(&this_try.to_string()).map(Body::whole);
     // Which of those who wait together wakes first is the runtime's whim, not the seed's; from here

@@ -354,7 +354,7 @@ impl Pages {
     ) {
         let sent = self.claims.get(&before.attempt).is_some_and(|claim| claim.send.is_some());
         let unsent = matches!(before.state, State::InFlight) && !sent;
-        if !lost && !(unsent && after.kind == PointerKind::Key) {
+        if !(lost || unsent && after.kind == PointerKind::Key) {
             let state = before.state.name();
             self.violation(began, format!("{} became a pointer while {state}", short(key)));
         }
