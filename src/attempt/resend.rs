@@ -15,6 +15,9 @@ use crate::protocol::outcome::{Answered, Meaning, OutcomeTable};
 use crate::protocol::record::{Looked, Reply};
 use crate::upstream::{Forwarded, Upstream, Wire};
 
+/// How providers, and semel, mark an answer that they gave before.
+const REPLAYED: &str = "idempotent-replayed";
+
 /// How a route's requests are sent again.
 #[derive(Debug, Clone)]
 pub struct Resend {
@@ -90,7 +93,10 @@ impl Resend {
 
     /// What an answer to a request that was sent again says of the first one. A refusal is about the
     /// second: too many requests, still in progress, a key that means something else by now.
-    fn read(&self, reply: Reply) -> Heard {
+    fn read(&self, mut reply: Reply) -> Heard {
+        // So the provider says of the second request. Whoever sent the first hears it for the first
+        // time, and semel says itself what it replays.
+        reply.headers.retain(|(name, _)| name != REPLAYED);
         let is_own = (200..=299).contains(&reply.status) || self.conclusive.contains(&reply.status);
         match self.outcomes.meaning(&Answered::of(&reply)) {
             Meaning::Final if is_own => Heard::Final(reply),

@@ -33,7 +33,7 @@ impl Keyed {
                     });
                     let named =
                         key.unwrap_or_else(|| format!("none {}", ledger.lock().unwrap().len()));
-                    ledger.lock().unwrap().entry(named).or_insert(1);
+                    let known = ledger.lock().unwrap().insert(named, 1).is_some();
                     {
                         let mut lost = lost.lock().unwrap();
                         if *lost > 0 {
@@ -41,7 +41,9 @@ impl Keyed {
                             return Ok(());
                         }
                     }
-                    peer.write_bytes(&with_length("201 Created", b"{\"id\":1}")).await?;
+                    let replayed = if known { "\r\nIdempotent-Replayed: true" } else { "" };
+                    let head = format!("201 Created{replayed}");
+                    peer.write_bytes(&with_length(&head, b"{\"id\":1}")).await?;
                 }
                 Ok(())
             }
@@ -66,6 +68,9 @@ async fn a_lost_answer_is_heard_by_sending_again_and_charged_once() {
 
     assert_eq!((first.status, first.kind()), (201, "looked-up"), "{}", first.text());
     assert_eq!((second.status, second.kind()), (201, "replayed"));
+    // What the provider says of the second request is not said of the first.
+    assert_eq!(first.header("idempotent-replayed"), None);
+    assert_eq!(second.header("idempotent-replayed"), Some("true"));
     assert_eq!((provider.server.executions(), provider.charges()), (2, 1));
     let timeline = sidecar.record(first.operation()).await["timeline"].to_string();
     assert!(timeline.contains("sent again under the same key"), "{timeline}");
