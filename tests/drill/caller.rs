@@ -61,13 +61,13 @@ pub(crate) struct Answer {
 impl Order {
     /// A payment of 19.00, without a key, under this reference of the shop's.
     pub(crate) fn new(addr: SocketAddr, reference: &str) -> Self {
-        let body = format!(r#"{{"amount":1900,"currency":"eur","reference":"{reference}"}}"#);
         let headers = vec![
             ("content-type", "application/json".to_owned()),
             ("authorization", "Bearer shop".to_owned()),
         ];
         let path = super::config::PLAIN.to_owned();
-        Self { addr, method: Method::POST, path, headers, body }
+        let order = Self { addr, method: Method::POST, path, headers, body: String::new() };
+        order.reference(reference)
     }
 
     /// A question.
@@ -83,6 +83,18 @@ impl Order {
     pub(crate) fn at(mut self, path: &str) -> Self {
         path.clone_into(&mut self.path);
         self
+    }
+
+    /// Under this reference of the shop's, whatever the key.
+    pub(crate) fn reference(self, reference: &str) -> Self {
+        let body = format!(r#"{{"amount":1900,"currency":"eur","reference":"{reference}"}}"#);
+        self.body(body)
+    }
+
+    /// As [`Order::reference`], with a card that is declined.
+    pub(crate) fn declined(self, reference: &str) -> Self {
+        let body = format!(r#"{{"amount":1900,"source":"declined","reference":"{reference}"}}"#);
+        self.body(body)
     }
 
     /// What is to go wrong with this request, upstream.

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use crate::asked;
+
 /// Guarded with nothing but times: what is unknown stays so until an operator acts.
 pub(crate) const PLAIN: &str = "/v1/payments";
 /// As [`PLAIN`], with a look-up.
@@ -31,7 +33,7 @@ pub(crate) const TOKEN: &str = "the-operator-of-the-drill";
 pub(crate) fn yaml(provider: SocketAddr, store: &str, secret: &Path) -> String {
     let secret = secret.display();
     let times = "upstream_timeout: 3s, lookup_after: 500ms, lease: 1s";
-    format!(
+    let own = format!(
         r#"listen: 127.0.0.1:0
 admin: {{ listen: 127.0.0.1:0, token: {{ value: {TOKEN} }} }}
 store: {{ {store} }}
@@ -61,5 +63,6 @@ routes:
       reply: {{ status: 201 }}
       timeout: 400ms
 "#
-    )
+    );
+    own + asked::routes().trim_start_matches('\n')
 }

@@ -63,6 +63,7 @@ impl Row {
         let mut wrong = complaints(&said);
         if charges != self.charges {
             wrong.push(format!("{} charges expected, got {charges}", self.charges));
+            wrong.push(world.ledger());
         }
         if told != self.told {
             wrong.push(format!("expected {}", self.told.join(" · ")));

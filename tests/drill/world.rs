@@ -5,9 +5,10 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
-use semel::demo::provider::{Provider, Settings, Sought};
+use semel::demo::provider::{Charge, Provider, Settings, Sought, Speaks};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
@@ -58,7 +59,7 @@ impl World {
     pub(crate) async fn start(store: Store) -> Self {
         let folder = TempDir::new().unwrap();
         let redis = (store == Store::Redis).then(RedisServer::start);
-        let provider = provider("127.0.0.1:0".parse().unwrap());
+        let provider = provider("127.0.0.1:0".parse().unwrap(), Speaks::Practice);
         let place = match &redis {
             Some(redis) => format!("kind: redis, url: {}", redis.url()),
             None => format!("kind: embedded, path: {}", folder.path().join("store").display()),
@@ -111,6 +112,11 @@ impl World {
         Order::new(self.processes[0].data(), "coffee")
     }
 
+    /// A payment that goes past semel, to the provider itself.
+    pub(crate) fn pay_directly(&self, reference: &str) -> Order {
+        Order::new(self.provider_addr, reference)
+    }
+
     /// A question to the data port.
     pub(crate) fn get(&self, path: &str) -> Order {
         Order::get(self.processes[0].data(), path)
@@ -143,7 +149,12 @@ impl World {
 
     /// It is there again.
     pub(crate) fn start_provider(&mut self) {
-        self.provider = Some(provider(self.provider_addr));
+        self.start_provider_as(Speaks::Practice);
+    }
+
+    /// It is there again, with another API.
+    pub(crate) fn start_provider_as(&mut self, speaks: Speaks) {
+        self.provider = Some(provider(self.provider_addr, speaks));
         self.held = None;
     }
 
@@ -166,6 +177,15 @@ impl World {
         self.charged + self.provider.as_ref().map_or(0, count)
     }
 
+    /// What the provider's ledger shows, for when a row is wrong.
+    pub(crate) fn ledger(&self) -> String {
+        let charges = self.provider.as_ref().map(|provider| provider.ledger().charges(Sought::All));
+        let key = |charge: &Charge| charge.order.key.clone().unwrap_or_default();
+        let lines = charges.into_iter().flatten();
+        let lines = lines.map(|charge| format!("{} {:?}", charge.order.path, key(&charge)));
+        format!("--- ledger\n{}", lines.collect::<Vec<_>>().join(", "))
+    }
+
     /// Waits until a charge was made under a key.
     pub(crate) async fn until_charged(&self, key: &str) {
         until("charged", || async { self.charges_of(key) > 0 }).await;
@@ -186,6 +206,30 @@ impl World {
         let requests = self.provider().practice().requests();
         let posts = requests.iter().filter(|(path, _)| path.starts_with("POST "));
         posts.map(|(_, count)| count).sum()
+    }
+
+    /// Waits until so many requests to pay came under a key, whatever became of them.
+    pub(crate) async fn until_sent(&self, key: &str, requests: u64) {
+        until("sent", || async { self.sent(key) >= requests }).await;
+    }
+
+    /// How many requests to pay came under a key, whatever became of them.
+    pub(crate) fn sent(&self, key: &str) -> u64 {
+        self.provider().practice().requests_with_key(key)
+    }
+
+    /// Waits until the first process has looked up so often with this finding.
+    pub(crate) async fn until_looked(&self, finding: &str, times: u64) {
+        until(finding, || async { self.looked(finding).await >= times }).await;
+    }
+
+    /// How often the first process has looked up with this finding.
+    pub(crate) async fn looked(&self, finding: &str) -> u64 {
+        let start = format!("semel_lookups_total{{finding=\"{finding}\"");
+        let metrics = self.metrics().await;
+        let mut lines = metrics.lines().filter(|line| line.starts_with(&start));
+        let count = lines.next().and_then(|line| line.rsplit(' ').next()?.parse().ok());
+        count.unwrap_or_default()
     }
 
     /// Waits until so many duplicates wait in the first process.
@@ -290,8 +334,8 @@ impl World {
     }
 }
 
-fn provider(listen: SocketAddr) -> Provider {
-    Provider::start(&Settings { listen, ..Settings::default() }).unwrap()
+fn provider(listen: SocketAddr, speaks: Speaks) -> Provider {
+    Provider::start(&Settings { listen, speaks, ..Settings::default() }).unwrap()
 }
 
 /// Takes a port without listening: connections are refused, and nobody else gets it. Servers that
@@ -299,7 +343,12 @@ fn provider(listen: SocketAddr) -> Provider {
 fn hold(addr: SocketAddr) -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
-    socket.bind(&addr.into()).unwrap();
+    let end = Instant::now() + STATE_MAX;
+    // A process that another row is starting has all our sockets for a moment: from fork to exec.
+    while let Err(error) = socket.bind(&addr.into()) {
+        assert!(Instant::now() < end, "{addr} cannot be held: {error}");
+        thread::sleep(PAUSE);
+    }
     socket
 }
 

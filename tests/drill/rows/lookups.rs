@@ -75,6 +75,20 @@ pub(super) const ROWS: &[Row] = &[
         play: |world| Box::pin(found_later(world, "lookup-slow=2000")),
     },
     Row {
+        situation: "answer lost while look-ups are not authorised (401); then they are",
+        stores: BOTH,
+        charges: 1,
+        told: &["504 unknown outcome-unknown", "201 looked-up", "201 looked-up"],
+        play: |world| Box::pin(found_later(world, "lookup-401")),
+    },
+    Row {
+        situation: "answer lost while look-ups answer nonsense; then they do not",
+        stores: BOTH,
+        charges: 1,
+        told: &["504 unknown outcome-unknown", "201 looked-up", "201 looked-up"],
+        play: |world| Box::pin(found_later(world, "lookup-garbled")),
+    },
+    Row {
         situation: "500 without a charge, nothing found: unknown, never sent again",
         stores: BOTH,
         charges: 0,
@@ -125,7 +139,7 @@ async fn never_found(world: &World) -> Vec<Said> {
 }
 
 /// From now on all look-ups go so.
-fn look_ups(world: &World, wrong: &str) {
+pub(super) fn look_ups(world: &World, wrong: &str) {
     let spell = world.provider().practice().spell(wrong, LONG);
     assert_eq!(spell, Ok(()), "{wrong}");
 }

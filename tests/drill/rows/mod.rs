@@ -1,13 +1,17 @@
 //! All rows, by theme.
 
+mod absent;
 mod answers;
 mod callers;
 mod keys;
 mod load;
 mod lookups;
 mod operators;
+mod outcomes;
 mod processes;
 mod redis;
+mod resends;
+mod strategies;
 
 use crate::row::Row;
 
@@ -16,6 +20,10 @@ pub(crate) fn together() -> impl Iterator<Item = &'static Row> {
     let themes = [
         answers::ROWS,
         lookups::ROWS,
+        strategies::ROWS,
+        resends::ROWS,
+        absent::ROWS,
+        outcomes::ROWS,
         callers::ROWS,
         keys::ROWS,
         processes::ROWS,
