@@ -7,7 +7,7 @@
 use semel::demo::provider::Speaks;
 use serde_json::json;
 
-use crate::support::sdk::{Api, Counter, drive, order, order_with};
+use crate::support::sdk::{Api, Closed, Counter, order, order_with};
 
 const MOLLIE: Api = Api {
     speaks: Speaks::Mollie,
@@ -107,9 +107,9 @@ async fn a_new_key_after_a_give_up_gets_the_first_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_that_is_down_is_an_error_that_says_that_nothing_was_sent() {
     for driver in [CHANGES_ITS_KEY, BY_HAND, NODE] {
-        let closed = Counter::open(MOLLIE, "").close_provider().await;
+        let closed = Closed::open(MOLLIE);
 
-        let said = drive(driver, closed.semel.data, order("order-1")).await;
+        let said = closed.buy(driver, order("order-1")).await;
 
         assert_eq!(said.text("result"), "error", "{said:?}");
         assert!(said.whole().contains("othing was sent"), "{said:?}");

@@ -6,7 +6,7 @@
 use semel::demo::provider::Speaks;
 use serde_json::json;
 
-use crate::support::sdk::{Api, Counter, drive, order, order_with};
+use crate::support::sdk::{Api, Closed, Counter, order, order_with};
 
 const RAZORPAY: Api = Api {
     speaks: Speaks::Razorpay,
@@ -75,9 +75,9 @@ async fn an_sdk_that_may_send_again_makes_one_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_that_is_down_is_an_error_that_says_that_nothing_was_sent() {
-    let closed = Counter::open(RAZORPAY, "").close_provider().await;
+    let closed = Closed::open(RAZORPAY);
 
-    let said = drive(DRIVER, closed.semel.data, order("order-1")).await;
+    let said = closed.buy(DRIVER, order("order-1")).await;
 
     assert_eq!(said.text("result"), "error", "{said:?}");
     assert!(said.text("message").contains("othing was sent"), "{said:?}");

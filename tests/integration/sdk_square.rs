@@ -5,7 +5,7 @@
 use semel::demo::provider::Speaks;
 use serde_json::{Value, json};
 
-use crate::support::sdk::{Api, Counter, drive, order_with};
+use crate::support::sdk::{Api, Closed, Counter, order_with};
 
 const SQUARE: Api = Api {
     speaks: Speaks::Square,
@@ -95,9 +95,9 @@ async fn a_declined_card_is_an_error_and_no_payment() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_that_is_down_is_an_error_that_says_that_nothing_was_sent() {
     for (driver, class) in WAYS {
-        let closed = Counter::open(SQUARE, "").close_provider().await;
+        let closed = Closed::open(SQUARE);
 
-        let said = drive(driver, closed.semel.data, order("order-1")).await;
+        let said = closed.buy(driver, order("order-1")).await;
 
         assert!(said.raised(class).whole().contains("UPSTREAM_UNREACHABLE"), "{said:?}");
         assert!(said.whole().contains("othing was sent"), "{said:?}");

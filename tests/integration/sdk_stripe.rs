@@ -3,7 +3,7 @@
 use semel::demo::provider::Speaks;
 use serde_json::{Value, json};
 
-use crate::support::sdk::{Api, Counter, Said, drive, order_with};
+use crate::support::sdk::{Api, Closed, Counter, Said, order_with};
 
 const STRIPE: Api = Api {
     speaks: Speaks::Stripe,
@@ -130,9 +130,9 @@ async fn a_declined_card_is_a_card_error_also_if_the_answer_was_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_that_is_down_is_an_error_that_says_that_nothing_was_sent() {
     for way in ways() {
-        let closed = Counter::open(STRIPE, "").close_provider().await;
+        let closed = Closed::open(STRIPE);
 
-        let said = drive(way.driver, closed.semel.data, way.order("order-1", &[])).await;
+        let said = closed.buy(way.driver, way.order("order-1", &[])).await;
 
         assert_eq!(
             said.raised(&way.class("APIError")).text("code"),

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use semel::demo::provider::{Provider, Settings, Sought, Speaks};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 use super::binary::Semel;
 use super::world::TOKEN;
@@ -30,7 +31,7 @@ pub(crate) struct Counter {
     pub(crate) provider: Provider,
     pub(crate) semel: Semel,
     api: Api,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 impl Counter {
@@ -39,14 +40,9 @@ impl Counter {
         let listen = "127.0.0.1:0".parse().unwrap();
         let settings = Settings { listen, ledger: None, speaks: api.speaks };
         let provider = Provider::start(&settings).unwrap();
-        Self::before(provider, api, route)
-    }
-
-    /// Starts semel before a provider.
-    fn before(provider: Provider, api: Api, route: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let config = config(folder.path(), provider.addr(), api, route);
-        Self { semel: Semel::start(&config, &[]), provider, api, folder }
+        Self { semel: Semel::start(&config, &[]), provider, api, _folder: folder }
     }
 
     /// Lets the next payments, or look-ups, go wrong.
@@ -77,22 +73,34 @@ impl Counter {
         lines.filter(|line| line["message"] == "guarded request").count()
     }
 
-    /// Stops the provider, so that its port refuses connections; semel stays.
-    pub(crate) async fn close_provider(self) -> Closed {
-        self.provider.stop().await;
-        Closed { semel: self.semel, _folder: self.folder }
-    }
-
     /// Ends both, semel in good order.
     pub(crate) async fn close(self) {
-        self.close_provider().await.semel.stop();
+        self.provider.stop().await;
+        self.semel.stop();
     }
 }
 
-/// What is left when the provider has gone.
+/// The real binary before an API that is down.
 pub(crate) struct Closed {
     pub(crate) semel: Semel,
+    /// Bound and not listening: it refuses connections, and nobody else gets its port.
+    _port: TcpSocket,
     _folder: TempDir,
+}
+
+impl Closed {
+    pub(crate) fn open(api: Api) -> Self {
+        let port = TcpSocket::new_v4().unwrap();
+        port.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let folder = TempDir::new().unwrap();
+        let config = config(folder.path(), port.local_addr().unwrap(), api, "");
+        Self { semel: Semel::start(&config, &[]), _port: port, _folder: folder }
+    }
+
+    /// Has an SDK do its one call, and says what its user has in hand.
+    pub(crate) async fn buy(&self, driver: &'static str, order: Value) -> Said {
+        drive(driver, self.semel.data, order).await
+    }
 }
 
 fn config(folder: &Path, provider: SocketAddr, api: Api, route: &str) -> PathBuf {
@@ -174,7 +182,7 @@ pub(crate) fn order_with(reference: &str, more: &[(&str, Value)]) -> Value {
 }
 
 /// Runs a driver of `tests/sdks` against an address.
-pub(crate) async fn drive(driver: &'static str, base: SocketAddr, order: Value) -> Said {
+async fn drive(driver: &'static str, base: SocketAddr, order: Value) -> Said {
     tokio::task::spawn_blocking(move || run(driver, base, &order)).await.unwrap()
 }
 
