@@ -12,6 +12,7 @@ use http::response;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::leaving::Leavings;
 use super::spare::Spares;
 use crate::ledger::View;
 use crate::protocol::fingerprint::Fingerprint;
@@ -27,6 +28,7 @@ const WISHES_MAX: usize = 1024;
 pub struct Flights {
     map: Mutex<Map>,
     spares: Spares,
+    leavings: Arc<Leavings>,
     wishes: mpsc::Sender<OperationId>,
 }
 
@@ -154,7 +156,8 @@ impl Flights {
     /// None yet. What is received is wished to be looked up soon.
     pub fn new() -> (Arc<Self>, mpsc::Receiver<OperationId>) {
         let (wishes, wished) = mpsc::channel(WISHES_MAX);
-        (Arc::new(Self { map: Mutex::default(), spares: Spares::default(), wishes }), wished)
+        let (map, spares, leavings) = Default::default();
+        (Arc::new(Self { map, spares, leavings, wishes }), wished)
     }
 
     /// The flight of an operation; there is one as long as somebody holds it.
@@ -196,6 +199,11 @@ impl Flights {
     /// Requests that may have to be sent again.
     pub const fn spares(&self) -> &Spares {
         &self.spares
+    }
+
+    /// Callers that have left, while that is put on record.
+    pub const fn leavings(&self) -> &Arc<Leavings> {
+        &self.leavings
     }
 
     /// Tells those who wait here, if anybody does.

@@ -29,6 +29,7 @@ use crate::upstream::{AnswerBody, Forwarded, Upstream, Wire};
 
 pub mod flight;
 pub mod inquiry;
+pub mod leaving;
 pub mod resend;
 pub mod spare;
 

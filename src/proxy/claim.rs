@@ -218,10 +218,12 @@ impl Proxy {
             // The first request of a key, answered: nobody will look for it by its content.
             return ended;
         }
+        let leaving = content.filter(|_| someone_left);
+        let leaving = leaving.map(|content| self.attempts.flights().leavings().begin(content));
         let (ledger, cut) = (Arc::clone(self.ledger()), self.tasks.cut().clone());
         self.tasks.detach(async move {
             // Dropped at the end, whatever that is.
-            let _done = done;
+            let _ended = (done, leaving);
             // One writes what all have noted by then, and the others find it done.
             let mut noted = flight.noted.lock().await;
             let mut pause = NOTE_PAUSE;
@@ -262,6 +264,10 @@ impl Proxy {
         let (this, name, witness) = (Arc::clone(self), lane.route.name.clone(), witness.clone());
         self.tasks.detach(async move {
             let Some(lane) = this.lanes.get(&name) else { return };
+            // Who left just now, and comes again under another name, must find that noted.
+            if let Some(content) = identified.by_content() {
+                this.attempts.flights().leavings().ended(content).await;
+            }
             let stood = this.claim_now(lane, &identified, request).await;
             match &stood.standing {
                 Standing::Owner(seat) => {

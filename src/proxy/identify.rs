@@ -40,6 +40,16 @@ pub struct Identified {
     pub gap: Option<Gap>,
 }
 
+impl Identified {
+    /// Where its content leads, for a request that may be recognised by it.
+    pub fn by_content(&self) -> Option<RecordKey> {
+        match self.identity {
+            Identity::Content(content) => Some(content),
+            Identity::Key | Identity::Further(_) => self.content,
+        }
+    }
+}
+
 /// Why a request has no operation.
 #[derive(Debug)]
 pub enum Unidentified {
