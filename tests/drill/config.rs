@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::asked;
+use crate::{asked, named};
 
 /// Guarded with nothing but times: what is unknown stays so until an operator acts.
 pub(crate) const PLAIN: &str = "/v1/payments";
@@ -38,7 +38,10 @@ pub(crate) fn yaml(provider: SocketAddr, store: &str, secret: &Path) -> String {
 admin: {{ listen: 127.0.0.1:0, token: {{ value: {TOKEN} }} }}
 store: {{ {store} }}
 secret: {{ file: {secret} }}
-upstreams: {{ practice: {{ url: "http://{provider}" }} }}
+upstreams:
+  practice: {{ url: "http://{provider}" }}
+  stripe: {{ url: "http://{provider}", preset: stripe,
+    lookup_credentials: {{ authorization: {{ value: Bearer shop }} }} }}
 drain: 4s
 routes:
   - {{ match: {{ path: {PLAIN} }}, max_wait: 6s, {times} }}
@@ -64,5 +67,5 @@ routes:
       timeout: 400ms
 "#
     );
-    own + asked::routes().trim_start_matches('\n')
+    own + asked::routes().trim_start_matches('\n') + named::routes().trim_start_matches('\n')
 }

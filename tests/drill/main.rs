@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 mod asked;
 mod caller;
 mod config;
+mod named;
 mod process;
 #[path = "../integration/support/redis.rs"]
 mod redis;

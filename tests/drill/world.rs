@@ -4,7 +4,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
@@ -232,6 +232,15 @@ impl World {
         count.unwrap_or_default()
     }
 
+    /// Waits until the first process has seen so many callers go.
+    pub(crate) async fn until_gone(&self, callers: u64) {
+        let is_count = |line: &str| {
+            line.starts_with("semel_requests_total{answer=\"left\"")
+                && line.ends_with(&format!(" {callers}"))
+        };
+        until("gone", || async { self.metrics().await.lines().any(is_count) }).await;
+    }
+
     /// Waits until so many duplicates wait in the first process.
     pub(crate) async fn waiting(&self, duplicates: usize) {
         let line = format!("semel_waiters {duplicates}");
@@ -254,6 +263,16 @@ impl World {
     /// Waits until the operator sees the operation in this state.
     pub(crate) async fn until_state(&self, said: &Said, state: &str) {
         until(state, || async { self.record(said).await["state"] == state }).await;
+    }
+
+    /// Waits until it is on record that a caller of the operation left unanswered.
+    pub(crate) async fn until_left(&self, operation: &str) {
+        let path = format!("/api/v1/records/{operation}");
+        until("left", || async {
+            let shown = self.admin(&path).send().await;
+            shown.answer().json()["a_caller_left_unanswered"] == true
+        })
+        .await;
     }
 
     /// Waits until the operation has been in its state for longer than that.
@@ -321,10 +340,24 @@ impl World {
 
     /// Runs `semel` once, with the config of the processes, and says whether it was content.
     pub(crate) fn semel(&self, words: &[&str]) -> bool {
+        self.run(words).status.success()
+    }
+
+    /// What `semel records` says about the records of the first process; nothing if it fails.
+    pub(crate) fn records(&self, words: &[&str]) -> String {
+        let admin = self.processes[0].admin().to_string();
+        let output = self.run(&[&["records", "--admin", &admin], words].concat());
+        if output.status.success() {
+            String::from_utf8(output.stdout).unwrap()
+        } else {
+            String::new()
+        }
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_semel"));
         command.args(words).arg("--config").arg(self.config());
-        let output = command.env_clear().current_dir(self.folder.path()).output().unwrap();
-        output.status.success()
+        command.env_clear().current_dir(self.folder.path()).output().unwrap()
     }
 
     /// The ends of the logs, for when a row is wrong.

@@ -2,10 +2,12 @@
 
 mod absent;
 mod answers;
+mod asking;
 mod callers;
 mod keys;
 mod load;
 mod lookups;
+mod names;
 mod operators;
 mod outcomes;
 mod processes;
@@ -26,6 +28,8 @@ pub(crate) fn together() -> impl Iterator<Item = &'static Row> {
         outcomes::ROWS,
         callers::ROWS,
         keys::ROWS,
+        names::ROWS,
+        asking::ROWS,
         processes::ROWS,
         redis::ROWS,
         operators::ROWS,
