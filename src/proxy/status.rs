@@ -18,7 +18,7 @@ use super::route::{Duplicates, Missing, Mode, Orphans, Policy, Route, Table};
 use crate::protocol::attempt::Held;
 use crate::protocol::claim::ORPHANED_FOR;
 use crate::protocol::key::{KeySource, ScopeRule};
-use crate::protocol::record::State;
+use crate::protocol::record::{Happening, Looked, Record, SettledBy, Settlement, State};
 use crate::protocol::reference::Place;
 
 /// What is reserved on the data port.
@@ -61,19 +61,7 @@ fn by_id(path: &str) -> Result<Asked, Box<Problem>> {
 /// State and times, nothing of request or answer but the latter's status.
 pub(super) fn describe(held: &Held) -> Value {
     let record = &held.record;
-    let (sent, retry) = match &record.state {
-        State::InFlight | State::InDoubt { .. } => ("unknown", "same-key"),
-        State::Accepted { .. } => ("yes", "same-key"),
-        State::Settled(_) => ("yes", "no"),
-        State::Released { .. } => ("no", "same-key"),
-    };
-    let status = match &record.state {
-        State::Settled(settlement) => Some(settlement.status),
-        State::InFlight
-        | State::InDoubt { .. }
-        | State::Accepted { .. }
-        | State::Released { .. } => None,
-    };
+    let (sent, retry, status) = known(record);
     json!({
         "operation": held.operation().to_string(),
         "state": record.state.name(),
@@ -83,6 +71,41 @@ pub(super) fn describe(held: &Held) -> Value {
         "claimed_seconds_ago": record.claimed.age().as_secs_f64(),
         "in_this_state_for_seconds": record.entered.age().as_secs_f64(),
     })
+}
+
+/// Whether it was sent, what to do next, and the upstream's status, if it is the upstream's.
+fn known(record: &Record) -> (&'static str, &'static str, Option<u16>) {
+    match &record.state {
+        State::InFlight | State::InDoubt { .. } => ("unknown", "same-key", None),
+        State::Accepted { .. } => ("yes", "same-key", None),
+        State::Released { .. } => ("no", "same-key", None),
+        // As the recorded answer of what was never applied says.
+        State::Settled(settlement) if was_never_applied(record, settlement) => {
+            ("unknown", "new-key", None)
+        }
+        State::Settled(settlement) => match settlement.by {
+            SettledBy::Answer | SettledBy::LookUp => ("yes", "no", Some(settlement.status)),
+            // The status is what the person chose for the callers.
+            SettledBy::Operator => ("yes", "no", None),
+        },
+    }
+}
+
+/// Whether absence, or a person, settled it as never applied.
+fn was_never_applied(record: &Record, settlement: &Settlement) -> bool {
+    match settlement.by {
+        SettledBy::Answer => false,
+        SettledBy::LookUp => {
+            // The last look-up is the one that settled it.
+            let looked = record.timeline.iter().rev().find_map(|event| {
+                let Happening::LookedUp(looked) = event.what else { return None };
+                Some(looked)
+            });
+            looked == Some(Looked::Absent)
+        }
+        // A person settles as applied with 2xx, and as not applied with 4xx.
+        SettledBy::Operator => !(200..=299).contains(&settlement.status),
+    }
 }
 
 /// The published idempotency contract: what a client may rely on, per route.
@@ -190,4 +213,63 @@ pub(super) fn as_json(value: &Value) -> Response<Body> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::protocol::fingerprint::Fingerprint;
+    use crate::protocol::id::{AttemptId, ProcessId};
+    use crate::protocol::key::SecretId;
+    use crate::protocol::record::{Ago, Delivery, Identity, Terms};
+
+    fn settled(by: SettledBy, status: u16, looked: &[Looked]) -> Record {
+        let mut record = Record {
+            attempt: AttemptId::new([1; 16]),
+            process: ProcessId::new([2; 8]),
+            route: String::new(),
+            fingerprint: Fingerprint { secret: SecretId::new([3; 4]), digest: [4; 32] },
+            identity: Identity::Key,
+            business: None,
+            terms: Terms {
+                lease: Duration::ZERO,
+                upstream_timeout: Duration::ZERO,
+                retention: Duration::ZERO,
+                remember: Duration::ZERO,
+                window: Duration::ZERO,
+                bound: Duration::ZERO,
+            },
+            key_tag: None,
+            inputs: None,
+            claimed: Ago::NOW,
+            renewed: Ago::NOW,
+            entered: Ago::NOW,
+            state: State::Settled(Settlement { by, status, reply: None }),
+            delivery: Delivery::default(),
+            timeline: vec![],
+        };
+        for looked in looked {
+            record.note(Happening::LookedUp(*looked));
+        }
+        record.note(Happening::Settled(by));
+        record
+    }
+
+    #[test]
+    fn what_was_never_applied_was_not_certainly_sent_and_has_no_status_of_the_upstream() {
+        let (absent, found) = (Looked::Absent, Looked::Final);
+        let never = ("unknown", "new-key", None);
+        let over = |status| ("yes", "no", status);
+        for (by, status, looked, told) in [
+            (SettledBy::LookUp, 424, &[absent, absent][..], never),
+            (SettledBy::LookUp, 402, &[absent, found], over(Some(402))),
+            (SettledBy::Answer, 424, &[absent], over(Some(424))),
+            (SettledBy::Operator, 402, &[absent], never),
+            (SettledBy::Operator, 200, &[absent], over(None)),
+        ] {
+            assert_eq!(known(&settled(by, status, looked)), told, "{by:?} {status}");
+        }
+    }
 }

@@ -56,6 +56,10 @@ async fn what_is_absent_for_long_and_often_enough_is_settled_as_never_applied() 
     assert_eq!(provider.practice().requests_with_reference("a"), 1);
     let timeline = sidecar.record(first.operation()).await["timeline"].to_string();
     assert!(timeline.matches("absent").count() >= 2, "{timeline}");
+    let asked = format!("/.well-known/semel/operations/{}", first.operation());
+    let told = Ask::new("GET", &asked).ask(sidecar.addr).await.json();
+    assert_eq!((&told["state"], &told["sent"]), (&"settled".into(), &"unknown".into()), "{told}");
+    assert_eq!((&told["retry"], told["upstream_status"].is_null()), (&"new-key".into(), true));
 }
 
 #[tokio::test]
