@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
@@ -16,6 +17,7 @@ use crate::protocol::fingerprint::Ignore;
 use crate::protocol::key::{
     BusinessField, BusinessKey, KeySource, RequestView, ScopeRule, find_key,
 };
+use crate::protocol::outcome::{AbsentPolicy, Enough};
 use crate::protocol::reference::{Place, ReferenceRule, Slot};
 use crate::proxy::route::{
     Business, Duplicates, Missing, Mode, OnStoreFailure, Orphans, Policy, Route, Routed,
@@ -133,6 +135,12 @@ fn guarded(text: &mut String, route: &Route, request: &RequestView<'_>) {
         line(text, "reference", &reference(rule, request));
     }
     line(text, "look-up", &look_up(route, request));
+    if let Some(lookup) = &policy.lookup {
+        absent(text, &lookup.absent);
+    }
+    if let Some((within, _)) = policy.resend {
+        line(text, "resend", &resend(within, has_key(policy, request)));
+    }
     line(text, "kept", &kept(policy));
     if !policy.errors.is_plain() {
         line(text, "errors", &errors(policy));
@@ -303,7 +311,10 @@ fn reference(rule: &ReferenceRule, request: &RequestView<'_>) -> String {
 fn look_up(route: &Route, request: &RequestView<'_>) -> String {
     let policy = &route.policy;
     let Some(lookup) = &policy.lookup else {
-        return "none: an unknown outcome waits for an operator".to_owned();
+        return match policy.resend.is_some() && has_key(policy, request) {
+            true => "none".to_owned(),
+            false => "none: an unknown outcome waits for an operator".to_owned(),
+        };
     };
     let key = find_key(&policy.sources, request).ok().flatten().map(|(key, _)| key);
     let captures = route.path.captures(request.path).collect();
@@ -325,6 +336,36 @@ fn look_up(route: &Route, request: &RequestView<'_>) -> String {
             humantime::format_duration(policy.lookup_after)
         ),
     }
+}
+
+/// Whether it is known by a key, as only what is sent again is.
+fn has_key(policy: &Policy, request: &RequestView<'_>) -> bool {
+    find_key(&policy.sources, request).is_ok_and(|found| found.is_some())
+}
+
+fn resend(within: Duration, has_key: bool) -> String {
+    match has_key {
+        true => format!(
+            "the same request, under the same key, up to {} after the claim",
+            humantime::format_duration(within)
+        ),
+        false => "never: this request has no key".to_owned(),
+    }
+}
+
+fn absent(text: &mut String, policy: &AbsentPolicy) {
+    let (then, enough) = match policy {
+        AbsentPolicy::Hold => return,
+        AbsentPolicy::Fail(enough, _) => ("settled as never applied", enough),
+        AbsentPolicy::Reopen(enough) => ("the key is freed", enough),
+    };
+    let Enough { after, times } = enough;
+    let after = humantime::format_duration(*after);
+    line(
+        text,
+        "absent",
+        &format!("{then}, if {times} times in a row and {after} after the connection was closed"),
+    );
 }
 
 fn kept(policy: &Policy) -> String {
@@ -436,6 +477,36 @@ mod tests {
         assert!(text.contains("but this request has no body/order, so"), "{text}");
         let text = look_up("{ method: POST, path: /search, body: '{}' }", "{}");
         assert!(text.contains("POST /search; after 10s"), "{text}");
+    }
+
+    #[test]
+    fn what_resend_and_absence_do_is_told() {
+        let told = |lookup: &str, key: &[&str]| {
+            let route = format!("{{ match: {{ path: /v1 }}, lookup: {{ {lookup} }} }}");
+            explained(&route, &[&["POST", "/v1"], key].concat())
+        };
+        let (key, resend) = (&["-H", "Idempotency-Key: 7"][..], "resend: { within: 6d }");
+        let by_itself = told(resend, key);
+        let again =
+            "resend       the same request, under the same key, up to 6days after the claim\n";
+        assert!(by_itself.contains(again) && !by_itself.contains("operator"), "{by_itself}");
+        let keyless = told(resend, &[]);
+        assert!(keyless.contains("resend       never: this request has no key\n"), "{keyless}");
+        assert!(keyless.contains("waits for an operator"), "{keyless}");
+
+        let absent = |then: &str| {
+            let more = format!(
+                "request: {{ path: /a }}, absent: {{ then: {then}, after: 60s, times: 3 }}"
+            );
+            told(&more, key)
+        };
+        let enough = ", if 3 times in a row and 1m after the connection was closed\n";
+        let fail = format!("absent       settled as never applied{enough}");
+        let reopen = format!("absent       the key is freed{enough}");
+        for (then, told) in [("fail", fail), ("reopen", reopen)] {
+            let text = absent(then);
+            assert!(text.contains(&told), "{told} is not in\n{text}");
+        }
     }
 
     #[test]
