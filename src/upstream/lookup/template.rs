@@ -203,7 +203,11 @@ fn plain(value: &Value) -> Result<String, Error> {
         return Ok(PLACEHOLDER.to_owned());
     }
     let kind = value.kind();
-    if matches!(kind, ValueKind::String | ValueKind::Number | ValueKind::Bool) {
+    if kind == ValueKind::Bool {
+        // As JSON spells it; the engine would say True.
+        return Ok(value.is_true().to_string());
+    }
+    if matches!(kind, ValueKind::String | ValueKind::Number) {
         return Ok(value.to_string());
     }
     if kind == ValueKind::Undefined {

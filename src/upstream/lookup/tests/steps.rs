@@ -136,6 +136,18 @@ fn a_value_that_leads_nowhere_is_not_asked_with() {
 }
 
 #[test]
+fn true_and_false_are_written_as_json_spells_them() {
+    let query = vec![("live".to_owned(), "{{ item.live }}".to_owned())];
+    let request = AskSpec { query, ..AskSpec::get("/o/{{ item.test }}") };
+    let spec = Spec { then: Some(ThenSpec { request, item: None }), ..chained() };
+    let order = r#"{"items":[{"live":true,"test":false,"receipt":"k-1"}]}"#;
+
+    let (asked, _) = play(spec, &[(200, order), (404, "")]);
+
+    assert_eq!(asked, ["/orders", "/o/false?live=true"]);
+}
+
+#[test]
 fn the_second_question_comes_after_all_pages() {
     let next = NextSpec {
         query: "after".to_owned(),
