@@ -85,11 +85,10 @@ pub async fn ask(config: &Config) -> Vec<News> {
     let tasks = Tasks::default();
     for upstream in &config.upstreams {
         let Some(http) = reached(upstream, &tasks, &mut found).await else { continue };
-        // The fallback, which comes last, has no entry of its own in the file.
-        let routes = config.routes.routes().enumerate();
-        for (index, route) in routes.filter(|(_, route)| route.upstream == upstream.name) {
+        let routes = config.placed_routes();
+        for (place, route) in routes.filter(|(_, route)| route.upstream == upstream.name) {
             if let (Some(lookup), false) = (&route.policy.lookup, route.mode == Mode::Off) {
-                let at = format!("routes[{index}].lookup");
+                let at = format!("{place}.lookup");
                 look_up(&at, route, lookup, Arc::clone(&http), &mut found).await;
             }
         }

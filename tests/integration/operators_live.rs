@@ -124,6 +124,27 @@ async fn a_wrong_look_up_credential_is_found_with_its_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_route_of_a_preset_is_told_by_its_own_name() {
+    let world = World::new();
+    let refusing = provider(|_| with_length("401 Unauthorized", b"")).await;
+    let url = format!(
+        "url: 'http://{}', preset: mollie, lookup_credentials: {{ authorization: {{ value: t }} }}",
+        refusing.address
+    );
+    let config = with_upstream(&world, BY_REFERENCE, &url);
+
+    let checked = check_live(&config);
+
+    assert_eq!(checked.code, 78, "{checked:?}");
+    for place in ["routes[0]", "upstreams.pay.preset[POST /v2/payments]"] {
+        let told = format!("{place}.lookup.credentials: wrong look-up credential");
+        assert!(checked.err.contains(&told), "no {told} in {}", checked.err);
+    }
+    assert!(!checked.err.contains("routes[1]"), "{}", checked.err);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_look_up_that_finds_what_was_not_asked_for_is_a_fault() {
     let world = World::new();
     let careless = provider(|_| with_length("200 OK", br#"{"status": "succeeded"}"#)).await;

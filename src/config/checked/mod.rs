@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::problems::{Problems, member};
 use super::raw::{self, Log};
 use super::secrets::{self, Keep, Outside, Secrets};
 use super::text::{SecretText, SpanText};
-use crate::proxy::route::Table;
+use crate::proxy::route::{Route, Table};
 
 mod absent;
 mod business;
@@ -56,6 +57,7 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// What was made meanwhile, to be said at start.
     pub news: Vec<String>,
+    places: Vec<String>,
     key_rules: [u8; 32],
 }
 
@@ -126,6 +128,11 @@ impl Config {
         self.key_rules
     }
 
+    /// All routes, the fallback last, each with its place in the file.
+    pub fn placed_routes(&self) -> impl Iterator<Item = (&str, &Arc<Route>)> {
+        self.places.iter().map(String::as_str).zip(self.routes.routes())
+    }
+
     /// The upstream of that name.
     pub fn upstream(&self, name: &str) -> Option<&Upstream> {
         self.upstreams.iter().find(|upstream| upstream.name == name)
@@ -169,6 +176,7 @@ pub fn check(file: &raw::File, outside: Outside<'_>, problems: &mut Problems) ->
         log: file.log,
         warnings: problems.warnings(),
         news: problems.news().to_vec(),
+        places: routes.places,
         key_rules: routes.key_rules,
     })
 }

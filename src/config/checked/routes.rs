@@ -32,9 +32,14 @@ const LEASE_MIN: Duration = Duration::from_secs(1);
 /// Methods of which a server may have more, but no payment API has.
 const UNSAFE_METHODS: [Method; 4] = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
+/// Where problems with the route for all other requests are to be found.
+const NO_MATCH: &str = "routes (no match)";
+
 /// The route table and what belongs to it.
 pub(super) struct Routes {
     pub(super) table: Table,
+    /// Where each route of the table stands.
+    pub(super) places: Vec<String>,
     pub(super) key_rules: [u8; 32],
 }
 
@@ -61,8 +66,7 @@ pub(super) fn check(
     let raw_fallbacks: Vec<_> =
         upstreams.iter().map(|upstream| fallback(file, *upstream, *upstream == default)).collect();
     let fallbacks = raw_fallbacks.iter().zip(&upstreams).map(|(raw, upstream)| {
-        let place = "routes (no match)".to_owned();
-        let placed = Placed { place, route: raw, written: true };
+        let placed = Placed { place: NO_MATCH.to_owned(), route: raw, written: true };
         route(&placed, *upstream, file, outside, problems)
     });
     let fallbacks: Option<Vec<_>> = fallbacks.collect::<Vec<_>>().into_iter().collect();
@@ -74,8 +78,10 @@ pub(super) fn check(
     let key_rules = key_rules(raws.zip(routes.iter().chain(&fallbacks)));
     let routes = routes.into_iter().map(Arc::new).collect();
     let mut fallbacks = fallbacks.into_iter().map(Arc::new);
+    let places = placed.into_iter().map(|placed| placed.place).chain([NO_MATCH.to_owned()]);
+    let places = places.collect();
     let table = Table::new(routes, fallbacks.next()?).with_fallbacks(fallbacks.collect());
-    Some(Routes { table, key_rules })
+    Some(Routes { table, places, key_rules })
 }
 
 fn has_preset(file: &raw::File, upstream: &str) -> bool {
