@@ -227,7 +227,7 @@ impl Laying<'_> {
         over(&mut whole, known);
         if self.silence(&mut whole) {
             said.unasked.push(name.clone());
-        } else if is_empty(&whole["lookup"]) {
+        } else if is_empty(&whole["lookup"]) && whole["mode"] != "off" {
             said.unknowable.push(name.clone());
         }
         let Some(mut route) = self.raw(whole, &place, problems) else { return };

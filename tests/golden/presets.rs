@@ -184,6 +184,15 @@ fn every_preset_knows_which_answers_prove_nothing() {
 }
 
 #[test]
+fn getting_a_token_is_no_payment() {
+    let config = configured("paypal", "");
+    let token = config.routes.route(&Method::POST, "/v1/oauth2/token");
+    assert!(matches!(token, Routed::Pass { upstream } if upstream == "pay"));
+    let told = config.warnings.join("\n");
+    assert!(told.contains("/v2/checkout/orders") && !told.contains("token"), "{told}");
+}
+
+#[test]
 fn every_preset_says_what_it_knows_what_it_cannot_know_and_where_that_is_written() {
     let docs = fs::read_to_string(repository("docs/presets.md")).unwrap();
     for name in presets::names() {
