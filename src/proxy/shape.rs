@@ -176,6 +176,10 @@ fn known_status(slug: &str, status: u16) -> Result<(Slug, StatusCode), String> {
         let all: Vec<_> = Slug::ALL.into_iter().map(Slug::as_str).collect();
         return Err(format!("there is no such answer; there are {}", all.join(", ")));
     };
+    if known == Slug::NeverApplied {
+        let why = "this answer is recorded before it is told; its form is `lookup.absent.reply`";
+        return Err(why.to_owned());
+    }
     let status = StatusCode::from_u16(status).ok().filter(|_| (400..=599).contains(&status));
     Ok((known, status.ok_or("expected a status from 400 to 599")?))
 }
@@ -359,7 +363,11 @@ mod tests {
     #[test]
     fn every_fault_of_a_shape_is_told_at_once() {
         let spec = ShapeSpec {
-            statuses: vec![("outcome-unknwon".to_owned(), 409), ("draining".to_owned(), 200)],
+            statuses: vec![
+                ("outcome-unknwon".to_owned(), 409),
+                ("draining".to_owned(), 200),
+                ("never-applied".to_owned(), 409),
+            ],
             headers: vec![
                 ("Retry-After".to_owned(), "1".to_owned()),
                 ("Semel-Answer".to_owned(), "fresh".to_owned()),
@@ -375,6 +383,7 @@ mod tests {
         let expected = [
             "statuses.outcome-unknwon",
             "statuses.draining",
+            "statuses.never-applied",
             "headers.Retry-After",
             "headers.Semel-Answer",
             "headers.x",
@@ -382,6 +391,7 @@ mod tests {
             "body",
         ];
         assert_eq!(places, expected, "{found:#?}");
+        assert!(found[2].1.contains("`lookup.absent.reply`"), "{found:#?}");
     }
 
     #[test]
