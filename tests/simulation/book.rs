@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use semel::protocol::id::{AttemptId, RecordKey};
+use semel::protocol::outcome::AbsentPolicy;
 use semel::protocol::record::{Entry, PointerKind};
 use semel::store::Stored;
 use semel::store::memory::{Content, MemoryStore};
@@ -43,6 +44,10 @@ pub(crate) struct Pages {
     pub(crate) open_business: BTreeMap<RecordKey, AttemptId>,
     /// Keys of which the store has lost something: the promise does not cover them.
     pub(crate) lost: BTreeSet<RecordKey>,
+    /// What follows from absence in this world.
+    pub(crate) absent: AbsentPolicy,
+    /// Look-ups that the provider answered: about which order, and when they were asked.
+    pub(crate) look_ups: Vec<(String, Instant)>,
     /// Who wrote the pointer to a record.
     pub(crate) pointed: BTreeMap<RecordKey, String>,
     /// Processes that died, or had to leave something behind.
@@ -57,8 +62,8 @@ pub(crate) struct Pages {
 }
 
 impl Book {
-    pub(crate) fn new(store: MemoryStore, print: bool) -> Arc<Self> {
-        let pages = Mutex::new(Pages { is_kept: print, ..Pages::default() });
+    pub(crate) fn new(store: MemoryStore, absent: AbsentPolicy, print: bool) -> Arc<Self> {
+        let pages = Mutex::new(Pages { is_kept: print, absent, ..Pages::default() });
         Arc::new(Self { began: Instant::now(), print, store, pages })
     }
 
@@ -211,6 +216,10 @@ impl Book {
         let mut pages = self.pages();
         pages.sends[send].payment = payment;
         pages.line(self.began, format!("send {send} arrives: payment {payment:?}"));
+        let claim = pages.sends[send].attempt.and_then(|attempt| pages.claims.get(&attempt));
+        if payment.is_some() && claim.is_some_and(|claim| claim.mark.is_some()) {
+            pages.saw("a request took effect after its connection was closed");
+        }
         if payment.is_some()
             && let Some(why) = pages.promised_unapplied(send)
         {

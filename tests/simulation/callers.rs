@@ -38,12 +38,18 @@ pub(crate) struct Purchase {
 }
 
 impl Purchase {
-    pub(crate) fn draw(rng: &mut StdRng, number: usize) -> Self {
+    pub(crate) fn draw(rng: &mut StdRng, number: usize, absence: bool) -> Self {
         let key = rng.random_bool(0.65).then(|| format!("key-{}", rng.random_range(0..4)));
-        let odds = if key.is_some() { 0.6 } else { 0.3 };
+        let odds = match (key.is_some(), absence) {
+            // Where absence is acted upon, most can be absent.
+            (true, true) => 0.9,
+            (true, false) => 0.6,
+            (false, true) => 0.1,
+            (false, false) => 0.3,
+        };
         let route = if rng.random_bool(odds) { "payments" } else { "orders" };
         // Keys that nobody else uses, so that what follows is about this purchase alone.
-        let named = key.is_some() && rng.random_bool(0.5);
+        let named = key.is_some() && rng.random_bool(if absence { 0.2 } else { 0.5 });
         let key = if named { Some(format!("key-of-{number}")) } else { key };
         let basket = (named && rng.random()).then(|| format!("b{number}"));
         let is_fickle = named && rng.random();
@@ -111,6 +117,7 @@ fn new_try(purchase: &Purchase, identified: &identify::Identified, process: Stri
         left: None,
         orphaned: false,
         answered: None,
+        handed: None,
         send: None,
         told_unsent: false,
     }

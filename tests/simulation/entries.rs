@@ -28,6 +28,12 @@ pub(crate) enum Fate {
     ErrorBefore,
     /// 500, and the payment was made.
     ErrorAfter,
+    /// 409 with a header by which it proves nothing, nothing done.
+    TransientBefore,
+    /// The same, and the payment was made.
+    TransientAfter,
+    /// 409 without that header, nothing done, for good.
+    Conflict,
 }
 
 impl Fate {
@@ -40,6 +46,7 @@ impl Fate {
             Self::Charged => Some(201),
             Self::Accepted => Some(202),
             Self::ErrorBefore | Self::ErrorAfter => Some(500),
+            Self::TransientBefore | Self::TransientAfter | Self::Conflict => Some(409),
         }
     }
 
@@ -52,6 +59,28 @@ impl Fate {
             Self::Charged => "charged",
             Self::Accepted => "accepted",
             Self::ErrorBefore | Self::ErrorAfter => "error",
+            Self::TransientBefore | Self::TransientAfter => "transient",
+            Self::Conflict => "conflict",
+        }
+    }
+
+    /// Whether its answer carries the header by which it proves nothing.
+    pub(crate) const fn is_transient(self) -> bool {
+        matches!(self, Self::TransientBefore | Self::TransientAfter)
+    }
+
+    /// Whether its answer may end the operation: a 202 does where there is no look-up.
+    pub(crate) const fn may_settle(self) -> bool {
+        match self {
+            Self::Rejected | Self::Declined | Self::Charged | Self::Accepted | Self::Conflict => {
+                true
+            }
+            Self::Lost
+            | Self::Busy
+            | Self::ErrorBefore
+            | Self::ErrorAfter
+            | Self::TransientBefore
+            | Self::TransientAfter => false,
         }
     }
 }
@@ -77,6 +106,8 @@ pub(crate) struct Try {
     pub(crate) orphaned: bool,
     /// The outcome of this claim was written whole to it.
     pub(crate) answered: Option<(OperationId, Instant)>,
+    /// A 202 of this claim, too large to keep, was handed through whole to it.
+    pub(crate) handed: Option<(OperationId, Instant)>,
     pub(crate) send: Option<SendId>,
     pub(crate) told_unsent: bool,
 }
@@ -92,6 +123,14 @@ pub(crate) struct Send {
     pub(crate) at_rest: bool,
 }
 
+/// The owner's mark that its connection is closed, on record.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    pub(crate) at: Instant,
+    /// How far the store's clock had been put forward by then.
+    pub(crate) stepped: Duration,
+}
+
 /// One claim that the store confirmed or will have.
 #[derive(Debug, Clone)]
 pub(crate) struct Claim {
@@ -99,13 +138,17 @@ pub(crate) struct Claim {
     pub(crate) send: Option<SendId>,
     /// Somebody was told, or the record says, that it did not and will not take effect.
     pub(crate) not_applied: Option<&'static str>,
-    pub(crate) reopened: bool,
+    /// It was let go without proof, by an operator or by a clock that stepped: no promise covers it.
+    pub(crate) is_waived: bool,
+    /// When its connection was known to be closed.
+    pub(crate) mark: Option<Mark>,
     pub(crate) told: Option<(u16, Option<usize>)>,
     pub(crate) told_unrecorded: bool,
     pub(crate) settled: Option<(SettledBy, u16, Instant)>,
     /// Since when its record is in its present state.
     pub(crate) entered: Instant,
     pub(crate) retention: Duration,
+    pub(crate) claimed: Instant,
     /// Who made it.
     pub(crate) by: String,
 }

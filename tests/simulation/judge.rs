@@ -7,6 +7,7 @@ use semel::protocol::record::SettledBy;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::absence::NEVER;
 use crate::book::{Book, Fate, Send, TryId, short};
 use crate::provider::Provider;
 
@@ -136,15 +137,22 @@ fn outcome(book: &Book, provider: &Provider, this_try: TryId, told: &Told) {
         return book.violation(format!("try {this_try} got the outcome of an unknown claim"));
     };
     claim.told_unrecorded |= told.answer == "unrecorded";
-    if told.answer == "unrecorded" && matches!(told.status, 202 | 429 | 500) {
+    let sent = claim.send;
+    let transient = sent.is_some_and(|send| pages.sends[send].fate.is_transient());
+    let settles = !(matches!(told.status, 202 | 429 | 500) || transient && told.status == 409);
+    if told.answer == "unrecorded" && !settles {
         // Too large to keep: handed through as it came, whatever it says.
-        let send = claim.send.map(|send| pages.sends[send].clone());
+        let send = sent.map(|send| pages.sends[send].clone());
+        if told.whole && told.status == 202 {
+            pages.tries[this_try].handed = Some((operation, Instant::now()));
+        }
         drop(pages);
         return book.check(send.is_some_and(|send| send.answered == Some(told.status)), || {
             format!("try {this_try} was handed a {} that nobody sent", told.status)
         });
     }
     let said = (told.status, payment);
+    let Some(claim) = pages.claims.get_mut(&operation.attempt) else { return };
     // Who is cut off in the middle of a streamed answer knows that it was.
     if told.whole {
         let before = *claim.told.get_or_insert(said);
@@ -194,6 +202,8 @@ fn is_true(
         202 => exists.is_some(),
         402 => exists.is_none_or(|payment| payment.status == "failed"),
         400 => send.fate == Fate::Rejected,
+        409 => send.fate == Fate::Conflict,
+        NEVER => exists.is_none(),
         _ => false,
     };
     let same = payment.is_none() || payment == send.payment;
@@ -214,7 +224,7 @@ fn released(book: &Book, this_try: TryId, told: &Told) {
         return;
     }
     let Some(claim) = pages.claims.get_mut(&operation.attempt) else { return };
-    if claim.reopened {
+    if claim.is_waived {
         return;
     }
     claim.not_applied.get_or_insert("a caller was told that it was not applied");

@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, reason = "histories are printed")]
 #![expect(clippy::disallowed_methods, reason = "the world's own tasks belong to no process")]
 
+mod absence;
 mod book;
 mod callers;
 mod claims;
@@ -36,7 +37,7 @@ use world::Outcome;
 /// How many worlds are played if nothing is said.
 const WORLDS: u64 = 2000;
 /// Rare states: if a round of worlds never gets there, it proves less than it seems to.
-const REACHED: [&str; 50] = [
+const REACHED: [&str; 56] = [
     "a business key was free again after its window",
     "a business pointer was replaced",
     "a claim became a name of another operation",
@@ -62,6 +63,7 @@ const REACHED: [&str; 50] = [
     "a raised generation was adopted and claims went on",
     "a record was claimed through another process's pointer",
     "a released key was claimed again",
+    "a request took effect after its connection was closed",
     "a restored store was refused",
     "a store had to be accepted twice",
     "a tombstone was purged",
@@ -73,11 +75,16 @@ const REACHED: [&str; 50] = [
     "an unrecorded answer was recorded later",
     "another generation was refused",
     "content was free again after retention",
+    "in doubt: by an answer's header",
     "in doubt: drained",
     "its own late answer settled a doubt",
+    "looked up before its connection was known to be closed",
     "released: an operator",
     "released: not applied",
     "released: not sent",
+    "reopened by absence",
+    "settled as never applied by absence",
+    "settled: without that header",
     "the permit was unspent when the upstream timeout had passed",
     "the same content was bought again",
     "told: accepted",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use semel::ledger::RELEASED_KEPT;
 use semel::protocol::id::{AttemptId, RecordKey};
 use semel::protocol::invariants;
+use semel::protocol::outcome::UnknownReason;
 use semel::protocol::record::{
     Doubt, Entry, Pointer, PointerKind, Record, Release, SettledBy, State,
 };
@@ -14,6 +15,7 @@ use semel::store::Stored;
 use semel::store::memory::MemoryStore;
 use tokio::time::Instant;
 
+use crate::absence::NEVER;
 use crate::book::{Pages, brief, short};
 use crate::entries::{Claim, SendId, Try, TryId};
 
@@ -104,7 +106,9 @@ impl Pages {
         let again = &self.tries[this_try];
         let same = || self.tries.iter().filter(|other| other.key == again.key);
         let answered = same().filter_map(|other| {
-            let (operation, at) = other.answered?;
+            // Where there is no look-up a 202 is final.
+            let handed = other.handed.filter(|_| claim.settled.is_some());
+            let (operation, at) = other.answered.or(handed)?;
             (operation.attempt == before).then_some((other.arrived, at))
         });
         let answered: Option<(Instant, Instant)> = answered.max();
@@ -151,7 +155,7 @@ impl Pages {
     pub(crate) fn promised_unapplied(&self, send: SendId) -> Option<&'static str> {
         let attempt = self.sends.get(send)?.attempt?;
         let claim = self.claims.get(&attempt)?;
-        if claim.reopened || self.lost.contains(&claim.key) { None } else { claim.not_applied }
+        if claim.is_waived || self.lost.contains(&claim.key) { None } else { claim.not_applied }
     }
 
     pub(crate) fn record(
@@ -181,6 +185,7 @@ impl Pages {
         if is_new && matches!(after.state, State::InFlight) {
             self.claimed(key, before, after, process);
         }
+        self.marked(after);
         if !is_new && before.is_some_and(|before| before.state == after.state) {
             return;
         }
@@ -224,12 +229,14 @@ impl Pages {
             key,
             send: None,
             not_applied: None,
-            reopened: false,
+            is_waived: false,
+            mark: None,
             told: None,
             told_unrecorded: false,
             settled: None,
             entered: Instant::now(),
             retention: after.terms.retention,
+            claimed: Instant::now(),
             by: process.to_owned(),
         };
         self.claims.entry(after.attempt).or_insert(claim);
@@ -237,6 +244,7 @@ impl Pages {
 
     pub(crate) fn doubted(&mut self, from: &str, why: Doubt) {
         self.saw(match why {
+            Doubt::Unknown(UnknownReason::Status(409)) => "in doubt: by an answer's header",
             Doubt::Unknown(_) => "in doubt: the attempt proved nothing",
             Doubt::OwnerSilent => "in doubt: a silent owner",
             Doubt::Drained => "in doubt: drained",
@@ -256,7 +264,10 @@ impl Pages {
         from: &str,
         lost: bool,
     ) {
+        let never = by == SettledBy::LookUp && status == NEVER;
         match (by, from) {
+            _ if never => self.saw("settled as never applied by absence"),
+            (SettledBy::Answer, _) if status == 409 => self.saw("settled: without that header"),
             (SettledBy::Answer, "in-doubt") => self.saw("its own late answer settled a doubt"),
             (SettledBy::LookUp, "in-doubt") => self.saw("a look-up settled a doubt"),
             (SettledBy::LookUp, "in-flight") => self.saw("a look-up settled an open call"),
@@ -275,6 +286,9 @@ impl Pages {
         if lost {
             return;
         }
+        if never {
+            return self.never_applied(began, key, attempt);
+        }
         let Some(send) = send else {
             if by != SettledBy::Operator {
                 self.violation(began, format!("{} settled, but nothing was sent", short(key)));
@@ -282,7 +296,7 @@ impl Pages {
             return;
         };
         let true_answer = match by {
-            SettledBy::Answer => send.answered == Some(status),
+            SettledBy::Answer => send.answered == Some(status) && send.fate.may_settle(),
             SettledBy::LookUp => send.payment.is_some(),
             SettledBy::Operator => true,
         };
@@ -291,6 +305,16 @@ impl Pages {
                 began,
                 format!("{} settled by {by:?} as {status}: {send:?}", short(key)),
             );
+        }
+    }
+
+    /// Absence has settled it: that is its outcome, for good.
+    fn never_applied(&mut self, began: Instant, key: RecordKey, attempt: AttemptId) {
+        if let Err(why) = self.absent(attempt) {
+            self.violation(began, format!("{} settled as never applied, but {why}", short(key)));
+        }
+        if let Some(claim) = self.claims.get_mut(&attempt) {
+            claim.not_applied = Some("it was settled as never applied");
         }
     }
 
@@ -305,6 +329,7 @@ impl Pages {
         if from == "in-doubt" {
             self.saw("a doubt was released by proof");
         }
+        let absent = if why == Release::Absent { self.absent(attempt) } else { Ok(()) };
         let Some(claim) = self.claims.get_mut(&attempt) else { return };
         let key = claim.key;
         let send = claim.send.map(|send| self.sends[send].clone());
@@ -321,15 +346,14 @@ impl Pages {
             }
             Release::Operator => ("released: an operator", "an operator reopened it", true),
             Release::Absent => {
-                let fine = send.as_ref().is_some_and(|send| send.payment.is_none());
-                ("released: absent", "it was absent for long and often enough", fine)
+                ("reopened by absence", "it was absent for long and often enough", absent.is_ok())
             }
         };
         claim.not_applied = Some(promise);
-        claim.reopened |= why == Release::Operator;
+        claim.is_waived |= why == Release::Operator;
         self.saw(what);
         if !fine && !lost {
-            let text = format!("{} released as {why:?}, but: {send:?}", short(key));
+            let text = format!("{} released as {why:?}, but: {send:?} {absent:?}", short(key));
             self.violation(began, text);
         }
         self.free(key, attempt);

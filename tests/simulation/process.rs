@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +16,9 @@ use semel::ledger::{EnrolError, Ledger, Secrets};
 use semel::metrics::Metrics;
 use semel::protocol::fingerprint::FingerprintRules;
 use semel::protocol::key::{BusinessField, KeySource, ScopeRule, Secret};
-use semel::protocol::outcome::OutcomeTable;
+use semel::protocol::outcome::{
+    AbsentPolicy, HeaderMatch, Meaning, OutcomeTable, Rule, StatusMatch,
+};
 use semel::protocol::seal::Seals;
 use semel::proxy::route::{
     Business, Duplicates, Limits, Missing, Mode, OnStoreFailure, Orphans, Policy, Route, Table,
@@ -36,7 +38,7 @@ use tower::ServiceExt as _;
 
 use crate::life::{Leash, Life, State};
 use crate::link::{Depot, Link};
-use crate::provider::{Line, Provider};
+use crate::provider::{Line, Provider, TRANSIENT};
 use crate::world::wall;
 
 pub(crate) const ADMIN_TOKEN: &str = "operator";
@@ -44,7 +46,7 @@ pub(crate) const ADMIN_TOKEN: &str = "operator";
 const RESPONSE_MAX: usize = 1024;
 
 /// What is configured in one world.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Terms {
     pub(crate) lease: Duration,
     pub(crate) upstream_timeout: Duration,
@@ -58,6 +60,7 @@ pub(crate) struct Terms {
     pub(crate) business: Option<Duration>,
     pub(crate) orphans: Orphans,
     pub(crate) waiters: usize,
+    pub(crate) look_up: Arc<LookUp>,
 }
 
 /// What may change from one incarnation of a process to the next.
@@ -99,40 +102,45 @@ impl Setup {
 }
 
 /// How payments are looked up: by the order that the caller sent.
-fn look_up() -> Arc<LookUp> {
-    static LOOK_UP: OnceLock<Arc<LookUp>> = OnceLock::new();
-    Arc::clone(LOOK_UP.get_or_init(|| {
-        let texts = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
-        let state = StateSpec {
-            path: Some("$.status".to_owned()),
-            failed_if: None,
-            succeeded: texts(&["succeeded"]),
-            accepted: texts(&["processing"]),
-            failed: texts(&["failed"]),
-        };
-        let created = CreatedSpec {
-            path: "$.created".to_owned(),
-            unit: TimeUnit::Unix,
-            // A record that reaches the store late looks younger by as much.
-            skew: Duration::from_secs(60),
-        };
-        let query = vec![("order".to_owned(), "{{ body.order }}".to_owned())];
-        let spec = Spec {
-            request: Some(AskSpec { query, ..AskSpec::get("/payments") }),
-            item: Some("$.data[?@.order == {{ body.order | json }}]".to_owned()),
-            state: Some(state),
-            created: Some(created),
-            succeeded: ReplySpec { status: 201, ..ReplySpec::default() },
-            failed: Some(ReplySpec { status: 402, ..ReplySpec::default() }),
-            timeout: Duration::from_secs(2),
-            ..Spec::default()
-        };
-        Arc::new(LookUp::compile(spec, &[]).unwrap())
-    }))
+pub(crate) fn look_up(absent: AbsentPolicy) -> Arc<LookUp> {
+    let texts = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
+    let state = StateSpec {
+        path: Some("$.status".to_owned()),
+        failed_if: None,
+        succeeded: texts(&["succeeded"]),
+        accepted: texts(&["processing"]),
+        failed: texts(&["failed"]),
+    };
+    let created = CreatedSpec {
+        path: "$.created".to_owned(),
+        unit: TimeUnit::Unix,
+        // A record that reaches the store late looks younger by as much.
+        skew: Duration::from_secs(60),
+    };
+    let query = vec![("order".to_owned(), "{{ body.order }}".to_owned())];
+    let spec = Spec {
+        request: Some(AskSpec { query, ..AskSpec::get("/payments") }),
+        item: Some("$.data[?@.order == {{ body.order | json }}]".to_owned()),
+        state: Some(state),
+        created: Some(created),
+        succeeded: ReplySpec { status: 201, ..ReplySpec::default() },
+        failed: Some(ReplySpec { status: 402, ..ReplySpec::default() }),
+        timeout: Duration::from_secs(2),
+        absent,
+        ..Spec::default()
+    };
+    Arc::new(LookUp::compile(spec, &[]).unwrap())
 }
 
 pub(crate) fn route(name: &str, terms: &Terms) -> Arc<Route> {
-    let lookup = (name == "payments").then(look_up);
+    let lookup = (name == "payments").then(|| Arc::clone(&terms.look_up));
+    let transient = HeaderMatch { name: TRANSIENT.to_owned(), values: vec!["true".to_owned()] };
+    let rule = Rule {
+        status: Some(StatusMatch::Exactly(409)),
+        header: Some(transient),
+        body: None,
+        is: Meaning::Unknown,
+    };
     let policy = Policy {
         sources: vec![KeySource::Header(HeaderName::from_static("idempotency-key"))],
         missing: Missing::Fingerprint { window: terms.window },
@@ -155,7 +163,7 @@ pub(crate) fn route(name: &str, terms: &Terms) -> Arc<Route> {
             response_body: RESPONSE_MAX,
             waiters: NonZeroUsize::new(terms.waiters).unwrap(),
         },
-        outcomes: OutcomeTable::new(vec![], lookup.is_some()),
+        outcomes: OutcomeTable::new(vec![rule], lookup.is_some()),
         reference: None,
         lookup,
         resend: None,

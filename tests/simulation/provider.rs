@@ -17,16 +17,27 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::absence::PROMPT;
 use crate::book::{Book, Fate, SendId, TryId};
 use crate::weather::ProviderWeather;
 use crate::world::wall;
 
 /// The header by which the simulation follows one try of one caller.
 pub(crate) const TRY: &str = "x-try";
+/// The header that makes a 409 prove nothing.
+pub(crate) const TRANSIENT: &str = "transient-error";
 /// Answers that long are over what a route keeps.
 const BIG: usize = 2000;
 /// The longest that any part of a request's way takes.
 pub(crate) const SLOW_MAX: Duration = Duration::from_secs(30);
+
+const ERRORS: [Fate; 5] = [
+    Fate::ErrorBefore,
+    Fate::ErrorAfter,
+    Fate::TransientBefore,
+    Fate::TransientAfter,
+    Fate::Conflict,
+];
 
 /// One payment, as the provider keeps it.
 #[derive(Debug, Clone)]
@@ -41,6 +52,10 @@ pub(crate) struct Payment {
 #[derive(Debug)]
 pub(crate) struct Provider {
     book: Arc<Book>,
+    /// How long it takes at the most until a request has taken effect, and until that is shown.
+    longest: (Duration, Duration),
+    /// Whether it denies only what it does not show: somebody acts on that.
+    pub(crate) is_honest: bool,
     desk: Mutex<Desk>,
 }
 
@@ -84,6 +99,7 @@ enum Back {
 #[derive(Debug)]
 struct Delivery {
     status: u16,
+    transient: bool,
     body: String,
     back: Back,
 }
@@ -101,10 +117,13 @@ impl Payment {
 }
 
 impl Provider {
-    pub(crate) fn new(book: &Arc<Book>, seed: u64) -> Arc<Self> {
+    pub(crate) fn new(book: &Arc<Book>, seed: u64, is_honest: bool) -> Arc<Self> {
         let rng = StdRng::seed_from_u64(seed);
         let desk = Desk { rng, weather: ProviderWeather::CLEAR, payments: vec![] };
-        Arc::new(Self { book: Arc::clone(book), desk: Mutex::new(desk) })
+        let longest =
+            if is_honest { (PROMPT / 2, PROMPT / 2) } else { (SLOW_MAX, Duration::from_secs(20)) };
+        let book = Arc::clone(book);
+        Arc::new(Self { book, longest, is_honest, desk: Mutex::new(desk) })
     }
 
     pub(crate) fn set_weather(&self, weather: ProviderWeather) {
@@ -142,7 +161,8 @@ impl Provider {
                 self.book.answered(send, status);
                 let body =
                     if back == Back::Big { format!("{body}{}", " ".repeat(BIG)) } else { body };
-                let _ = answer.send(Delivery { status, body, back });
+                let transient = journey.fate.is_transient();
+                let _ = answer.send(Delivery { status, transient, body, back });
                 None
             }
         };
@@ -162,18 +182,28 @@ impl Provider {
     /// The request is at the provider: this is the moment when it takes effect, if it does.
     fn arrive(&self, send: SendId, order: String, amount: u64, journey: Journey) -> Option<usize> {
         let status = match journey.fate {
-            Fate::Charged | Fate::ErrorAfter => "succeeded",
+            Fate::Charged | Fate::ErrorAfter | Fate::TransientAfter => "succeeded",
             Fate::Declined => "failed",
             Fate::Accepted => "processing",
-            Fate::Lost | Fate::Busy | Fate::Rejected | Fate::ErrorBefore => {
+            Fate::Lost
+            | Fate::Busy
+            | Fate::Rejected
+            | Fate::ErrorBefore
+            | Fate::TransientBefore
+            | Fate::Conflict => {
                 self.book.arrived(send, None);
                 return None;
             }
         };
         let mut desk = self.desk();
         let blind = desk.weather.blind;
-        let lag = if desk.rng.random_bool(blind) { desk.rng.random_range(0..20) } else { 0 };
-        let visible = Instant::now() + Duration::from_secs(lag);
+        let lags = desk.rng.random_bool(blind);
+        let lag = if lags {
+            desk.rng.random_range(Duration::ZERO..self.longest.1)
+        } else {
+            Duration::ZERO
+        };
+        let visible = Instant::now() + lag;
         let index = desk.payments.len();
         desk.payments.push(Payment { order, amount, status, created: wall(), visible });
         drop(desk);
@@ -195,15 +225,16 @@ impl Provider {
     fn draw(&self) -> (Option<Duration>, Journey) {
         let mut desk = self.desk();
         let Desk { rng, weather, .. } = &mut *desk;
-        let span = |rng: &mut StdRng| {
+        let span = |rng: &mut StdRng, longest| {
             if rng.random_bool(weather.slow) {
-                rng.random_range(Duration::ZERO..SLOW_MAX)
+                rng.random_range(Duration::ZERO..longest)
             } else {
                 rng.random_range(Duration::ZERO..Duration::from_millis(400))
             }
         };
-        let connect = span(rng);
-        let (out, work, processing) = (span(rng), span(rng), span(rng));
+        let connect = span(rng, SLOW_MAX);
+        let (out, work) = (span(rng, self.longest.0), span(rng, SLOW_MAX));
+        let processing = span(rng, SLOW_MAX);
         let mut at = rng.random::<f64>();
         let mut hit = |odds: f64| {
             at -= odds;
@@ -221,7 +252,7 @@ impl Provider {
         } else if hit(weather.accepted * scale) {
             Fate::Accepted
         } else if hit(weather.error * scale) {
-            if rng.random() { Fate::ErrorBefore } else { Fate::ErrorAfter }
+            ERRORS[rng.random_range(0..ERRORS.len())]
         } else {
             Fate::Charged
         };
@@ -292,6 +323,7 @@ impl Upstream for Line {
             let ill = desk.rng.random_bool(blind * 0.5);
             (ill.then(|| desk.rng.random_range(0..4)), desk.rng.random_range(1..300))
         };
+        let asked = Instant::now();
         sleep(Duration::from_millis(span)).await;
         let query = request.uri().query().unwrap_or_default();
         let order = query.strip_prefix("order=").unwrap().to_owned();
@@ -309,10 +341,13 @@ impl Upstream for Line {
             }
             Some(1) => return Ok(answer(500, String::new())),
             Some(2) => return Err(AskError("no connection".to_owned())),
-            Some(_) => return Ok(answer(404, String::new())),
-            None => {}
+            Some(_) | None => {}
         }
         let data = self.provider.found(&order);
+        self.provider.book.pages().look_ups.push((order, asked));
+        if blind.is_some() && (data.is_empty() || !self.provider.is_honest) {
+            return Ok(answer(404, String::new()));
+        }
         // What comes late is what was true when it was asked.
         sleep(Duration::from_millis(span)).await;
         Ok(answer(200, json!({ "data": data }).to_string()))
@@ -329,6 +364,9 @@ fn answer(delivery: Delivery) -> Response<AnswerBody> {
         Full::new(bytes).map_err(|never| match never {}).boxed()
     };
     let mut response = Response::new(body);
+    if delivery.transient {
+        response.headers_mut().insert(TRANSIENT, http::HeaderValue::from_static("true"));
+    }
     *response.status_mut() = http::StatusCode::from_u16(delivery.status).unwrap();
     response
 }

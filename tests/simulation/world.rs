@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use semel::entropy::SeededEntropy;
 use semel::ledger::Ledger;
+use semel::protocol::outcome::AbsentPolicy;
 use semel::proxy::route::{Duplicates, Orphans};
 use semel::store::memory::{Content, MemoryStore};
 use semel::task::Drained;
@@ -20,15 +21,18 @@ use crate::callers::{self, Patience, Purchase};
 use crate::life::State;
 use crate::link::{Depot, Link};
 use crate::names::BOUND;
-use crate::process::{Process, Setup, Terms};
+use crate::process::{Process, Setup, Terms, look_up};
 use crate::provider::{Provider, SLOW_MAX};
 use crate::weather::{ProviderWeather, StoreWeather};
-use crate::{ending, operator};
+use crate::{absence, ending, operator};
 
 /// What the walls' clocks show when a world begins.
 const EPOCH: u64 = 1_800_000_000;
 /// What a store that hangs may add to anybody's wait.
 const STORE_TROUBLE_MAX: Duration = Duration::from_secs(60);
+
+/// How often requests are lost where absence is acted upon.
+const LOST: f64 = 0.9;
 
 thread_local! {
     static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
@@ -94,7 +98,9 @@ pub(crate) async fn play(seed: u64, print: bool) -> Outcome {
     world.begin().await;
     let purchases: Vec<_> = {
         let mut rng = world.rng();
-        (0..rng.random_range(2..=6)).map(|number| Purchase::draw(&mut rng, number)).collect()
+        let absence = world.provider.is_honest;
+        let count = rng.random_range(2..=6);
+        (0..count).map(|number| Purchase::draw(&mut rng, number, absence)).collect()
     };
     let may_step = !purchases.iter().any(Purchase::is_ambiguous);
     world.may_step.store(may_step, Ordering::Relaxed);
@@ -121,9 +127,11 @@ impl World {
     fn new(seed: u64, print: bool) -> Arc<Self> {
         let mut rng = StdRng::seed_from_u64(seed);
         let store = MemoryStore::default();
-        let book = Book::new(MemoryStore::sharing(&store), print);
+        let absent = absence::draw(&mut rng);
+        let is_honest = absent != AbsentPolicy::Hold;
+        let book = Book::new(MemoryStore::sharing(&store), absent.clone(), print);
         let depot = Depot::new(&book, store);
-        let provider = Provider::new(&book, rng.random());
+        let provider = Provider::new(&book, rng.random(), is_honest);
         let millis = |rng: &mut StdRng, from, to| Duration::from_millis(rng.random_range(from..to));
         let terms = Terms {
             lease: millis(&mut rng, 900, 5000),
@@ -137,6 +145,7 @@ impl World {
             business: rng.random_bool(0.7).then_some(BOUND),
             orphans: if rng.random_bool(0.7) { Orphans::Match } else { Orphans::Ignore },
             waiters: if rng.random_bool(0.2) { 1 } else { 100 },
+            look_up: look_up(absent),
         };
         let chaos = Duration::from_secs(rng.random_range(8..32));
         let size = rng.random_range(1..=3);
@@ -208,6 +217,9 @@ impl World {
         let setup = *self.setup.lock().unwrap();
         let operator = self.operator();
         operator.enrol(setup.rules(), true).await.unwrap();
+        if self.provider.is_honest {
+            self.change_provider();
+        }
         for index in 0..self.size() {
             self.start(index).await;
         }
@@ -391,14 +403,23 @@ impl World {
         }
     }
 
+    fn change_provider(&self) {
+        let mut weather = self.draw(ProviderWeather::draw);
+        if self.provider.is_honest {
+            weather.lost = LOST;
+        }
+        self.book.line(format!("provider: {weather:?}"));
+        self.provider.set_weather(weather);
+    }
+
     async fn happens(self: &Arc<Self>, event: Event) {
         let index = self.draw(|rng| rng.random_range(0..self.size()));
         match event {
             Event::StoreWeather => self.set_weather(self.draw(StoreWeather::draw)),
-            Event::ProviderWeather => {
-                let weather = self.draw(ProviderWeather::draw);
-                self.book.line(format!("provider: {weather:?}"));
-                self.provider.set_weather(weather);
+            Event::ProviderWeather => self.change_provider(),
+            // A paused owner comes back with its mark, a dead one never does.
+            Event::Crash if self.provider.is_honest && self.draw(|rng| rng.random_bool(0.8)) => {
+                self.pause(index);
             }
             Event::Crash => self.crash(index),
             Event::Pause => self.pause(index),
