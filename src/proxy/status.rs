@@ -18,7 +18,7 @@ use super::route::{Duplicates, Missing, Mode, Orphans, Policy, Route, Table};
 use crate::protocol::attempt::Held;
 use crate::protocol::claim::ORPHANED_FOR;
 use crate::protocol::key::{KeySource, ScopeRule};
-use crate::protocol::record::{Happening, Looked, Record, SettledBy, Settlement, State};
+use crate::protocol::record::{Happening, Looked, Record, Release, SettledBy, Settlement, State};
 use crate::protocol::reference::Place;
 
 /// What is reserved on the data port.
@@ -78,7 +78,12 @@ fn known(record: &Record) -> (&'static str, &'static str, Option<u16>) {
     match &record.state {
         State::InFlight | State::InDoubt { .. } => ("unknown", "same-key", None),
         State::Accepted { .. } => ("yes", "same-key", None),
-        State::Released { .. } => ("no", "same-key", None),
+        State::Released { why, .. } => match why {
+            Release::NotSent | Release::TakenBack => ("no", "same-key", None),
+            Release::NotApplied => ("yes", "same-key", None),
+            // It was, or may have been; that it took no effect is believed, not known.
+            Release::Operator | Release::Absent => ("unknown", "same-key", None),
+        },
         // As the recorded answer of what was never applied says.
         State::Settled(settlement) if was_never_applied(record, settlement) => {
             ("unknown", "new-key", None)
@@ -270,6 +275,22 @@ mod tests {
             (SettledBy::Operator, 200, &[absent], over(None)),
         ] {
             assert_eq!(known(&settled(by, status, looked)), told, "{by:?} {status}");
+        }
+    }
+
+    #[test]
+    fn what_was_released_was_sent_as_far_as_is_known() {
+        for (why, sent) in [
+            (Release::NotSent, "no"),
+            (Release::TakenBack, "no"),
+            (Release::NotApplied, "yes"),
+            (Release::Operator, "unknown"),
+            (Release::Absent, "unknown"),
+        ] {
+            let mut record = settled(SettledBy::Answer, 200, &[]);
+            record.state = State::Released { why, reply: None };
+
+            assert_eq!(known(&record), (sent, "same-key", None), "{why:?}");
         }
     }
 }
