@@ -14,6 +14,7 @@ use crate::protocol::outcome::retry_after;
 use crate::protocol::record::{
     Ago, Delivery, Doubt, Happening, Looked, Record, Release, Reply, SettledBy, Settlement, State,
 };
+use crate::protocol::resend::may_have_been_resent;
 use crate::protocol::seal::Sealed;
 use crate::store::{Purpose, Refusal, StoreError, Stored, Swapped};
 
@@ -246,6 +247,7 @@ impl Ledger {
                 next.enter(State::Settled(Settlement { by, status, reply }));
                 next.note(Happening::Settled(by));
             }
+            Change::Release { .. } if was_resent_by_others(&pending.held) => stay(&mut next),
             Change::Release { why, reply } => {
                 let reply = reply.as_ref().map(|reply| self.seal_reply(key, &next, reply));
                 next.enter(State::Released { why: *why, reply });
@@ -296,6 +298,9 @@ impl Ledger {
                 reply: reply.clone(),
                 recorded,
             }),
+            Change::Release { .. } if was_resent_by_others(&pending.held) => {
+                self.as_held(&pending.held)
+            }
             Change::Release { why, reply } => {
                 View::Released(Released { operation, why: *why, reply: reply.clone() })
             }
@@ -306,12 +311,18 @@ impl Ledger {
                 View::InDoubt(InDoubt { operation, route, why: *why })
             }
             Change::Doubt { .. } | Change::Looked(_) | Change::Resent { .. } => {
-                match self.view(&pending.held) {
-                    Ok(view) => view,
-                    Err(_) => View::InDoubt(InDoubt { operation, route, why: Doubt::TrackLost }),
-                }
+                self.as_held(&pending.held)
             }
         }
+    }
+
+    /// What a record in hand that is not settled says. If its answer does not open: that it is in
+    /// doubt.
+    fn as_held(&self, held: &Held) -> View {
+        self.view(held).unwrap_or_else(|_| {
+            let (operation, route) = (held.operation(), held.record.route.clone());
+            View::InDoubt(InDoubt { operation, route, why: Doubt::TrackLost })
+        })
     }
 
     /// Adds who was told while it waited for the store.
@@ -407,9 +418,30 @@ impl Pending {
     }
 }
 
+/// Whether an owner holds what somebody else may have sent again. That its own request came to nothing
+/// says nothing of that one, and frees no key.
+fn was_resent_by_others(held: &Held) -> bool {
+    match held.record.state {
+        State::InDoubt { .. } | State::Accepted { .. } => {
+            held.is_owner() && may_have_been_resent(&held.record)
+        }
+        State::InFlight | State::Settled(_) | State::Released { .. } => false,
+    }
+}
+
+/// Leaves what is known as it is.
+fn stay(record: &mut Record) {
+    if let State::InDoubt { why, .. } = record.state {
+        record.note(Happening::Doubted(why));
+    }
+}
+
 /// Puts a record in doubt, keeping what an earlier doubt knew.
 fn doubt(record: &mut Record, why: Doubt, closed: Option<Ago>) {
+    let resent = may_have_been_resent(record);
     match &mut record.state {
+        // Whose connection is closed is not the one on which it was sent again.
+        State::InDoubt { .. } if resent => {}
         State::InDoubt { closed: mark, .. } => {
             // Already in doubt (its lease was over): only the owner's mark is news.
             *mark = mark.or(closed);

@@ -474,6 +474,59 @@ async fn nothing_is_sent_again_on_a_record_that_has_changed_and_the_mark_goes_fi
     assert_eq!(world.state().await, "released");
 }
 
+/// The owner's change waits for the store while somebody else doubts, and sends again.
+async fn resent_meanwhile(world: &World, change: Change) -> (Pending, Held) {
+    let owner = sent(world.claimed().await);
+    world.faults.script([Fault::NotApplied]);
+    let Concluded::NotYet(_, pending) = world.ledger.conclude(owner, change).await else {
+        panic!("the store failed")
+    };
+    tokio::time::advance(LEASE * 2).await;
+    assert!(matches!(world.claim().await, Verdict::Doubt(_)));
+    tokio::time::advance(TERMS.upstream_timeout).await;
+    let mut other = world.ledger.read(KEY).await.unwrap().unwrap();
+    assert_eq!(world.ledger.note_resend(&mut other).await, Ok(Swapped::Done));
+    (pending, other)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_was_not_heard_frees_no_key_that_was_sent_again_meanwhile() {
+    let world = World::new().await;
+    for accepted in [false, true] {
+        let refused = Change::Release { why: Release::NotApplied, reply: None };
+        let (pending, other) = Box::pin(resent_meanwhile(&world, refused)).await;
+        let expected = if accepted {
+            let _ = world.ledger.conclude(other, Change::Accept { reply: None }).await;
+            "accepted"
+        } else {
+            "in-doubt"
+        };
+
+        let Concluded::Recorded(told) = world.ledger.retry(pending).await else {
+            panic!("the store is back")
+        };
+
+        assert_eq!((told.state(), world.state().await), (expected, expected));
+        let held = world.ledger.read(KEY).await.unwrap().unwrap();
+        assert!(!matches!(held.record.state, State::InDoubt { closed: Some(_), .. }));
+        let reopen = Change::Release { why: Release::Operator, reply: None };
+        let _ = world.ledger.conclude(held, reopen).await;
+        assert_eq!(world.state().await, "released", "people may free it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_does_not_say_that_the_connection_of_a_later_resend_is_closed() {
+    let world = World::new().await;
+    let (pending, _other) = Box::pin(resent_meanwhile(&world, doubt())).await;
+
+    let told = world.ledger.retry(pending).await;
+
+    assert!(matches!(told, Concluded::Recorded(View::InDoubt(_))), "{told:?}");
+    let held = world.ledger.read(KEY).await.unwrap().unwrap();
+    assert!(matches!(held.record.state, State::InDoubt { closed: None, .. }));
+}
+
 #[tokio::test]
 async fn on_a_store_that_one_process_has_its_successor_sets_the_mark() {
     use crate::protocol::record::Looked;

@@ -25,6 +25,14 @@ pub fn last_resent(record: &Record) -> Option<Duration> {
     record.timeline.iter().rev().find(resent).map(|event| event.at.age())
 }
 
+/// Whether it may have been sent again: its timeline says so, or does not go back far enough to tell.
+pub fn may_have_been_resent(record: &Record) -> bool {
+    let resent = |event: &super::record::Event| {
+        matches!(event.what, Happening::Resent | Happening::Elided(_))
+    };
+    record.timeline.iter().any(resent)
+}
+
 /// Which of the operation's events the last time was that it was sent again; none: 0. Another number
 /// means another time, or that it was too long ago to be kept.
 pub fn last_resend(record: &Record) -> u64 {

@@ -94,16 +94,27 @@ pub(super) fn resend(
     let Some(resend) = raw.lookup.as_ref().and_then(|lookup| lookup.resend.as_ref()) else {
         return Some(None);
     };
-    let at = under(&under(at, "lookup"), "resend");
+    let lookup = &under(at, "lookup");
+    let at = under(lookup, "resend");
     if raw.key.sources.is_empty() {
         problems.fault(&at, "only requests with a key are sent again; give `key.sources`");
     }
     let within = some_span(&under(&at, "within"), &resend.within, problems);
-    let timeout = raw.upstream_timeout.parse().ok();
+    let timeout: Option<Duration> = raw.upstream_timeout.parse().ok();
     if let (Some(within), Some(timeout)) = (within, timeout)
         && within <= timeout
     {
         problems.fault(&under(&at, "within"), "must be longer than `upstream_timeout`");
+    }
+    let absent = raw.lookup.as_ref().map(|lookup| &lookup.absent);
+    let acts = absent.filter(|absent| absent.then != raw::Then::Hold);
+    let after = acts.and_then(|absent| absent.after.as_ref()?.parse().ok());
+    if let (Some(after), Some(timeout)) = (after, timeout)
+        && after < timeout
+    {
+        let message = "with `resend` it must be `upstream_timeout` at least: what another process \
+                       sent again may still be on its way";
+        problems.fault(&under(lookup, "absent.after"), message);
     }
     for (i, status) in resend.conclusive.iter().enumerate() {
         if !(300..=499).contains(status) || ABOUT_THE_SECOND.contains(status) {
