@@ -154,6 +154,11 @@ impl Ledger {
         for _ in 0..SWAP_ROUNDS_MAX {
             let asked = self.now();
             let token = held.next_token();
+            if let Some(current) = &mut expected {
+                // A provider that heard of the key then may forget it so much the sooner.
+                current.catch_up(asked);
+                held.record.first_claimed = current.record.first_claimed;
+            }
             let from = expected.as_ref().map(|current| &current.record);
             assert_eq!(invariants::edge(from, &held.record), Ok(()), "claims follow the diagram");
             let replaces = expected.as_ref().map(|current| current.token);
@@ -209,6 +214,7 @@ impl Ledger {
             terms: ask.terms,
             inputs: None,
             claimed: Ago::NOW,
+            first_claimed: Ago::NOW,
             renewed: Ago::NOW,
             entered: Ago::NOW,
             state: State::InFlight,

@@ -527,6 +527,24 @@ async fn an_owner_does_not_say_that_the_connection_of_a_later_resend_is_closed()
     assert!(matches!(held.record.state, State::InDoubt { closed: None, .. }));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_claim_on_a_released_key_keeps_in_mind_when_the_key_was_first_claimed() {
+    let world = World::new().await;
+    let hour = Duration::from_secs(3600);
+    for age in 0..3 {
+        let claimed = world.claimed().await;
+        let record = &claimed.held().record;
+        assert_eq!(
+            (record.claimed.age(), record.first_claimed.age()),
+            (Duration::ZERO, hour * age)
+        );
+        tokio::time::advance(hour).await;
+        world.ledger.take_back(claimed.forgo(), Release::NotSent).await;
+        let kept = world.ledger.read(KEY).await.unwrap().unwrap().record.first_claimed;
+        assert_eq!(kept.age(), hour * (age + 1));
+    }
+}
+
 #[tokio::test]
 async fn on_a_store_that_one_process_has_its_successor_sets_the_mark() {
     use crate::protocol::record::Looked;

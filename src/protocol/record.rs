@@ -149,6 +149,9 @@ pub struct Record {
     pub inputs: Option<Sealed>,
     /// When it was claimed.
     pub claimed: Ago,
+    /// When its key was first claimed, as far as that is remembered: earlier, if an earlier claim was
+    /// released. The provider may have known the key since then.
+    pub first_claimed: Ago,
     /// When the owner last gave a sign of life.
     pub renewed: Ago,
     /// When the present state began.
@@ -455,6 +458,7 @@ impl Record {
     /// Lets time pass: every age grows by `by`.
     pub fn advance(&mut self, by: Duration) {
         self.claimed.advance(by);
+        self.first_claimed.advance(by);
         self.renewed.advance(by);
         self.entered.advance(by);
         self.delivery.advance(by);

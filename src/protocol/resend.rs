@@ -7,7 +7,7 @@ use super::record::{Happening, Identity, Record, State};
 
 /// How long the first byte may still go out, if the operation may be sent again at all: only one that
 /// was sent with a key of its own, is in doubt, whose earlier request can come to nothing new any
-/// more, and whose key the provider still knows (`within` its claim).
+/// more, and whose key the provider still knows (`within` its first claim).
 pub fn resend_window(record: &Record, within: Duration) -> Option<Duration> {
     let State::InDoubt { closed, .. } = &record.state else { return None };
     if record.identity != Identity::Key {
@@ -15,7 +15,7 @@ pub fn resend_window(record: &Record, within: Duration) -> Option<Duration> {
     }
     let sent = last_resent(record).unwrap_or(record.claimed.age());
     let is_over = closed.is_some() || sent > record.terms.upstream_timeout;
-    let left = within.checked_sub(record.claimed.age()).filter(|left| !left.is_zero())?;
+    let left = within.checked_sub(record.first_claimed.age()).filter(|left| !left.is_zero())?;
     is_over.then_some(left)
 }
 
@@ -76,6 +76,7 @@ mod tests {
             key_tag: None,
             inputs: None,
             claimed: Ago::new(claimed * SECOND),
+            first_claimed: Ago::new(claimed * SECOND),
             renewed: Ago::NOW,
             entered: Ago::NOW,
             state: State::InDoubt { why: Doubt::OwnerSilent, closed, looked: 0, absent: 0 },
@@ -98,6 +99,15 @@ mod tests {
             let found = resend_window(&record(claimed, closed), WITHIN);
             assert_eq!(found, window.map(|left| left * SECOND), "{claimed} {closed}");
         }
+    }
+
+    #[test]
+    fn what_was_claimed_anew_is_sent_again_only_while_the_provider_knows_its_key() {
+        let mut anew = record(91, true);
+        anew.first_claimed = Ago::new(3500 * SECOND);
+        assert_eq!(resend_window(&anew, WITHIN), Some(100 * SECOND));
+        anew.advance(100 * SECOND);
+        assert_eq!(resend_window(&anew, WITHIN), None);
     }
 
     #[test]

@@ -52,6 +52,7 @@ fn record(attempt: u8, state: State) -> Record {
             bound: Duration::ZERO,
         },
         inputs: None,
+        first_claimed: Ago::NOW,
         claimed: Ago::NOW,
         renewed: Ago::NOW,
         entered: Ago::NOW,

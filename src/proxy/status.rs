@@ -249,6 +249,7 @@ mod tests {
             key_tag: None,
             inputs: None,
             claimed: Ago::NOW,
+            first_claimed: Ago::NOW,
             renewed: Ago::NOW,
             entered: Ago::NOW,
             state: State::Settled(Settlement { by, status, reply: None }),

@@ -51,6 +51,7 @@ fn record(phase: Phase, silent: bool) -> Record {
         },
         inputs: None,
         claimed: Ago::NOW,
+        first_claimed: Ago::NOW,
         renewed: if silent { Ago::new(2 * LEASE) } else { Ago::NOW },
         // What a caller was told is past its window too.
         entered: if delivered { Ago::new(Duration::from_secs(1)) } else { Ago::NOW },

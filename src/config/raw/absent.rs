@@ -68,8 +68,8 @@ impl Default for NeverApplied {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resend {
-    /// How long after the claim at the latest: well within the time for which the provider keeps
-    /// keys.
+    /// How long after the first claim of its key at the latest: well within the time for which the
+    /// provider keeps keys.
     pub within: SpanText,
     /// Statuses beside 2xx that are the operation's own outcome, like 402 for a declined card.
     #[serde(default)]

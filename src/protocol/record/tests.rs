@@ -120,8 +120,8 @@ fn record() -> impl Strategy<Value = Record> {
     let who = (any::<[u8; 16]>(), any::<[u8; 8]>(), any::<String>(), fingerprint(), known_by);
     let timeline = prop::collection::vec(event, 0..6);
     let what = (terms(), option::of(sealed()), state(), delivery(), timeline);
-    let when = (ago(), ago(), ago());
-    (who, what, when).prop_map(|(who, what, (claimed, renewed, entered))| {
+    let when = (ago(), ago(), ago(), ago());
+    (who, what, when).prop_map(|(who, what, (claimed, first_claimed, renewed, entered))| {
         let (attempt, process, route, fingerprint, (identity, key_tag)) = who;
         let (terms, inputs, state, delivery, timeline) = what;
         let (attempt, process) = (AttemptId::new(attempt), ProcessId::new(process));
@@ -139,6 +139,7 @@ fn record() -> impl Strategy<Value = Record> {
             terms,
             inputs,
             claimed,
+            first_claimed,
             renewed,
             entered,
             state,
@@ -165,7 +166,12 @@ fn ages(entry: &mut Entry) -> Vec<&mut Ago> {
         Entry::Pointer(pointer) => return vec![&mut pointer.written],
         Entry::Record(record) => record,
     };
-    let mut ages = vec![&mut record.claimed, &mut record.renewed, &mut record.entered];
+    let mut ages = vec![
+        &mut record.claimed,
+        &mut record.first_claimed,
+        &mut record.renewed,
+        &mut record.entered,
+    ];
     ages.extend(record.timeline.iter_mut().map(|event| &mut event.at));
     match &mut record.state {
         State::InDoubt { closed, .. } => ages.extend(closed),
