@@ -25,7 +25,7 @@ pub struct Resend {
     pub upstream: Arc<dyn Upstream>,
     /// Its name, for metrics.
     pub upstream_name: String,
-    /// How long after the claim at the latest.
+    /// How long after the key's first claim at the latest.
     pub within: Duration,
     /// Statuses beside 2xx that are the operation's own outcome.
     pub conclusive: Vec<u16>,
@@ -60,16 +60,16 @@ impl Heard {
 }
 
 impl Resend {
-    /// Sends it, with its first byte within `window`. When this returns, the connection is closed or
-    /// was never used, and nothing more is sent.
+    /// Sends it; `until` is when its first byte may go out, and its answer may come, at the latest.
+    /// When this returns, the connection is closed or was never used, and nothing more is sent.
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection; the request may have been sent.
-    pub async fn send(&self, mut request: Request<Bytes>, window: Duration) -> Heard {
+    pub async fn send(&self, mut request: Request<Bytes>, until: Instant) -> Heard {
         if self.outcomes.reads_bodies() {
             readable(&mut request);
         }
-        let wire = Arc::new(Wire::new(Instant::now() + self.timeout.min(window)));
+        let wire = Arc::new(Wire::new(until));
         let heard = match self.upstream.forward(request, &wire).await {
             Forwarded::NotSent(_) | Forwarded::Broken(_) => Heard::Nothing(Looked::Failed),
             Forwarded::Answered(answer) => {

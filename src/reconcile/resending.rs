@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::attempt::Flights;
 use crate::attempt::resend::{Heard, Resend};
 use crate::ledger::{Change, Concluded, Ledger, View, look_up_pause};
@@ -47,17 +49,23 @@ pub(super) async fn resend(
     mut held: Held,
 ) -> Resent {
     let operation = held.operation();
+    // It may have been read a while ago: before a look-up.
+    let now = Instant::now();
+    held.catch_up(ledger.now());
     let window = resend_window(&held.record, resend.within);
     let (Some(window), Some(request)) = (window, flights.spares().get(operation)) else {
         return Resent::NotNow(held);
     };
     let marked = matches!(held.record.state, State::InDoubt { closed: Some(_), .. });
+    // For everybody else the time runs from the swap below, so for us from before it, and by the terms
+    // that they all know.
+    let until = now + window.min(held.record.terms.upstream_timeout).min(resend.timeout);
     match ledger.note_resend(&mut held).await {
         Ok(Swapped::Done) => {}
         Ok(Swapped::Lost(_)) | Err(_) => return Resent::Told(None),
     }
     tracing::warn!(%operation, "sending again under the same key, to hear its answer");
-    let heard = resend.send(request, window).await;
+    let heard = resend.send(request, until).await;
     let looked = heard.looked();
     metrics.looked_up(&resend.upstream_name, looked.name());
     tracing::info!(%operation, finding = looked.name(), "sent again");

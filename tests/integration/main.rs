@@ -27,6 +27,7 @@ mod practice;
 mod practice_look_ups;
 mod practice_speaks;
 mod receipts;
+mod resend_in_time;
 mod sdk_mollie;
 mod sdk_razorpay;
 mod sdk_square;
