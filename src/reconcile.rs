@@ -398,7 +398,7 @@ async fn act_upon(
     flights: &Flights,
     inquiry: &Inquiry,
     finding: Finding,
-    mut held: Held,
+    held: Held,
 ) -> Option<View> {
     let operation = held.operation();
     let looked = finding.looked();
@@ -406,10 +406,8 @@ async fn act_upon(
     // The record as it was when the question was put: what had to have passed had passed by then.
     let advice = interpret(finding, &held.record.state, inquiry.absent());
     let stays = advice == Advice::Hold || was_accepted && advice == Advice::Accept;
-    if !stays {
-        // Of what stays as it was, the ledger notes and counts it.
-        held.record.note(Happening::LookedUp(looked));
-    }
+    // Of what stays as it was, the ledger notes and counts it.
+    let note = (!stays).then_some(Happening::LookedUp(looked));
     let change = match advice {
         Advice::Settle(reply) => Change::Settle {
             by: SettledBy::LookUp,
@@ -424,7 +422,7 @@ async fn act_upon(
         Advice::Hold => Change::Looked(looked),
     };
     tracing::info!(%operation, finding = looked.name(), "looked up");
-    match ledger.conclude(held, change).await {
+    match ledger.conclude_noting(held, note, change).await {
         Concluded::Recorded(view) => {
             flights.publish(view.clone());
             Some(view)

@@ -174,18 +174,16 @@ impl Desk<'_> {
         only: Option<&str>,
         trial: &mut Trial,
     ) -> Result<&'static str, Refused> {
-        let mut held = self.find(id).await?;
+        let held = self.find(id).await?;
         let before = held.record.state.name();
         trial.before = Some(before);
         may_change(self.ledger, &held).map_err(Refused::conflict)?;
         if only.is_some_and(|only| only != before) {
             return Err(Refused::conflict(format!("it is {before} by now")));
         }
-        held.record.note(Happening::Operator {
-            action: trial.action.to_owned(),
-            reason: trial.reason.clone(),
-        });
-        match self.ledger.conclude(held, change).await {
+        let (action, reason) = (trial.action.to_owned(), trial.reason.clone());
+        let note = Some(Happening::Operator { action, reason });
+        match self.ledger.conclude_noting(held, note, change).await {
             Concluded::Recorded(view) => {
                 let after = view.state();
                 self.flights.publish(view);

@@ -14,7 +14,7 @@ use crate::protocol::outcome::retry_after;
 use crate::protocol::record::{
     Ago, Delivery, Doubt, Happening, Looked, Record, Release, Reply, SettledBy, Settlement, State,
 };
-use crate::protocol::resend::may_have_been_resent;
+use crate::protocol::resend::{last_resend, may_have_been_resent};
 use crate::protocol::seal::Sealed;
 use crate::store::{Purpose, Refusal, StoreError, Stored, Swapped};
 
@@ -81,6 +81,8 @@ pub enum Concluded {
 pub struct Pending {
     held: Held,
     change: Change,
+    /// What led to it, if that is not in the hand already.
+    note: Option<Happening>,
     /// The record was lost by the store; its owner puts it back.
     vanished: bool,
 }
@@ -98,12 +100,25 @@ impl Ledger {
     /// Puts a change on record.
     ///
     /// Owners insist: a record that somebody put in doubt meanwhile, or that the store has lost, is
-    /// written all the same. Anybody else gives way to whatever changed the record.
+    /// written all the same. Anybody else gives way to whatever changed what is known of it.
     ///
     /// # Cancel safety
     /// Dropping the future leaves open whether the change is on record.
     pub async fn conclude(&self, held: Held, change: Change) -> Concluded {
-        self.retry(Pending { held, change, vanished: false }).await
+        self.conclude_noting(held, None, change).await
+    }
+
+    /// The same, which notes first what led to it.
+    ///
+    /// # Cancel safety
+    /// As for [`Self::conclude`].
+    pub async fn conclude_noting(
+        &self,
+        held: Held,
+        note: Option<Happening>,
+        change: Change,
+    ) -> Concluded {
+        self.retry(Pending { held, change, note, vanished: false }).await
     }
 
     /// Takes an unused claim back, and sees to it that the claim cannot arrive later.
@@ -177,7 +192,8 @@ impl Ledger {
             State::InFlight | State::InDoubt { .. } | State::Accepted { .. } => true,
             State::Settled(_) | State::Released { .. } => false,
         };
-        if same_claim && open && pending.held.is_owner() {
+        let may_insist = open && pending.held.is_owner();
+        if same_claim && (may_insist || is_known_the_same(&pending.held.record, &current.record)) {
             pending.vanished = false;
             pending.held.token = current.token;
             pending.held.record = current.record;
@@ -239,6 +255,9 @@ impl Ledger {
         }
         let key = pending.held.key;
         let mut next = pending.held.record.clone();
+        if let Some(note) = &pending.note {
+            next.note(note.clone());
+        }
         match &pending.change {
             Change::Settle { by, status, reply, delivery } => {
                 let reply = reply.as_ref().map(|reply| self.seal_reply(key, &next, reply));
@@ -416,6 +435,30 @@ impl Pending {
             Change::Doubt { .. } | Change::Looked(_) | Change::Resent { .. } => 0,
         }
     }
+}
+
+/// Whether what is known of an unsettled claim, and what was sent for it, is as it was: at most who was
+/// told, what else leads to it, or when it is due has changed. What was found out about it holds.
+fn is_known_the_same(before: &Record, now: &Record) -> bool {
+    let same_state = match (&before.state, &now.state) {
+        (
+            State::InDoubt { why, closed, looked, absent },
+            State::InDoubt {
+                why: why_now,
+                closed: closed_now,
+                looked: looked_now,
+                absent: absent_now,
+            },
+        ) => {
+            // Its mark is the same one, whatever age it is reckoned to have.
+            let same_mark = closed.is_some() == closed_now.is_some();
+            same_mark && why == why_now && looked == looked_now && absent == absent_now
+        }
+        (State::Accepted { .. }, State::Accepted { .. }) => before.state == now.state,
+        // An owner that renews its lease is alive.
+        (_, _) => false,
+    };
+    same_state && before.process == now.process && last_resend(before) == last_resend(now)
 }
 
 /// Whether an owner holds what somebody else may have sent again. That its own request came to nothing

@@ -528,6 +528,54 @@ async fn an_owner_does_not_say_that_the_connection_of_a_later_resend_is_closed()
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_found_out_is_recorded_over_marks_and_names_but_over_nothing_else() {
+    use crate::protocol::record::{Looked, Recognised};
+    let found = || Change::Settle {
+        by: SettledBy::LookUp,
+        status: 201,
+        reply: None,
+        delivery: Delivery::default(),
+    };
+    let note = Some(Happening::LookedUp(Looked::Final));
+    for (meanwhile, expected) in
+        [("told", "settled"), ("joined", "settled"), ("resent", "in-doubt"), ("looked", "in-doubt")]
+    {
+        let world = World::new().await;
+        let owner = sent(world.claimed().await);
+        let _ = world.ledger.conclude(owner, doubt()).await;
+        let held = world.ledger.read(KEY).await.unwrap().unwrap();
+        let mut other = world.ledger.read(KEY).await.unwrap().unwrap();
+        tokio::time::advance(LEASE).await;
+        let left = Delivery { left: Some(Ago::NOW), answered: None, completed: None };
+        match meanwhile {
+            "told" => world.ledger.note_delivery(held.operation(), left).await.unwrap(),
+            "joined" => {
+                other.record.note(Happening::Joined(Recognised::Orphan));
+                assert_eq!(world.ledger.put_off(&mut other, LEASE).await, Ok(Swapped::Done));
+            }
+            "resent" => assert_eq!(world.ledger.note_resend(&mut other).await, Ok(Swapped::Done)),
+            _ => {
+                let _ = world.ledger.conclude(other, Change::Looked(Looked::Absent)).await;
+            }
+        }
+
+        let told = world.ledger.conclude_noting(held, note.clone(), found()).await;
+
+        assert_eq!(world.state().await, expected, "{meanwhile}: {told:?}");
+        let record = world.ledger.read(KEY).await.unwrap().unwrap().record;
+        let has = |what: &Happening| record.timeline.iter().any(|event| event.what == *what);
+        if expected == "settled" {
+            assert!(matches!(told, Concluded::Recorded(View::Settled(_))), "{told:?}");
+            assert!(has(note.as_ref().unwrap()), "what led to it is noted");
+            assert_eq!(record.delivery.left.is_some(), meanwhile == "told");
+            assert_eq!(has(&Happening::Joined(Recognised::Orphan)), meanwhile == "joined");
+        } else {
+            assert!(matches!(told, Concluded::Overtaken(View::InDoubt(_))), "{told:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_claim_on_a_released_key_keeps_in_mind_when_the_key_was_first_claimed() {
     let world = World::new().await;
     let hour = Duration::from_secs(3600);

@@ -69,25 +69,22 @@ pub(super) async fn resend(
     let looked = heard.looked();
     metrics.looked_up(&resend.upstream_name, looked.name());
     tracing::info!(%operation, finding = looked.name(), "sent again");
-    held.catch_up(ledger.now());
-    let change = match heard {
+    let found = Some(Happening::LookedUp(looked));
+    let (note, change) = match heard {
         Heard::Final(reply) => {
-            held.record.note(Happening::LookedUp(looked));
-            Change::Settle {
+            let settle = Change::Settle {
                 by: SettledBy::LookUp,
                 status: reply.status,
                 reply: Some(Arc::new(reply)),
                 delivery: crate::protocol::record::Delivery::default(),
-            }
+            };
+            (found, settle)
         }
-        Heard::Accepted(reply) => {
-            held.record.note(Happening::LookedUp(looked));
-            Change::Accept { reply: Some(Arc::new(reply)) }
-        }
+        Heard::Accepted(reply) => (found, Change::Accept { reply: Some(Arc::new(reply)) }),
         // The connections are closed again, if they were before.
-        Heard::Nothing(looked) => Change::Resent { looked, closed: marked },
+        Heard::Nothing(looked) => (None, Change::Resent { looked, closed: marked }),
     };
-    Resent::Told(match ledger.conclude(held, change).await {
+    Resent::Told(match ledger.conclude_noting(held, note, change).await {
         Concluded::Recorded(view) => {
             flights.publish(view.clone());
             Some(view)
