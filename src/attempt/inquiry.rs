@@ -99,6 +99,13 @@ impl Inquiry {
         }
     }
 
+    /// The values of an operation that is claimed now, as they are sealed.
+    pub fn sealable(&self, inputs: &Inputs) -> Option<Vec<u8>> {
+        let mut inputs = inputs.clone();
+        self.lookup.note_claim(&mut inputs, (self.wall)());
+        serde_json::to_vec(&inputs).ok()
+    }
+
     /// What "absent" leads to.
     pub fn absent(&self) -> &AbsentPolicy {
         &self.lookup.absent

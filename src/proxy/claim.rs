@@ -301,6 +301,9 @@ impl Proxy {
         }
         let policy = &*lane.route.policy;
         let until = Instant::now() + policy.upstream_timeout;
+        let inquiry = lane.inquiry.as_ref();
+        let inputs = inquiry.zip(identified.inputs.as_ref());
+        let inputs = inputs.and_then(|(inquiry, inputs)| inquiry.sealable(inputs));
         let ask = Ask {
             key: identified.key,
             identity: identified.identity,
@@ -310,7 +313,7 @@ impl Proxy {
             fingerprints: &identified.fingerprints,
             route: &lane.route.name,
             terms: terms(policy),
-            inputs: identified.inputs.as_deref(),
+            inputs: inputs.as_deref(),
         };
         let verdict = self.ledger().claim(&ask).await;
         let name = verdict.as_ref().map_or_else(ClaimError::name, Verdict::name);

@@ -1,5 +1,7 @@
 //! Which operation a request stands for: body, key, scope, fingerprint.
 
+use std::fmt;
+
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
 use http_body_util::BodyExt as _;
@@ -16,10 +18,9 @@ use crate::protocol::key::{
 use crate::protocol::record::Identity;
 use crate::protocol::reference::{Gap, Slot};
 use crate::server::{Body, BodyError};
-use crate::upstream::lookup::{Known, draw_reference_later};
+use crate::upstream::lookup::{Inputs, Known, draw_reference_later};
 
-/// A request whose operation has a name.
-#[derive(Debug)]
+/// A request whose operation has a name. Shows no values.
 pub struct Identified {
     /// Where its record is, or the pointer to it.
     pub key: RecordKey,
@@ -34,8 +35,8 @@ pub struct Identified {
     pub content: Option<RecordKey>,
     /// What a duplicate must match.
     pub fingerprints: Fingerprints,
-    /// The values that look-ups will need, as they are sealed.
-    pub inputs: Option<Vec<u8>>,
+    /// The values that look-ups will need.
+    pub inputs: Option<Inputs>,
     /// Where its reference belongs, if it is to get one.
     pub gap: Option<Gap>,
 }
@@ -57,6 +58,12 @@ pub enum Unidentified {
     Refused(Box<Problem>),
     /// It has no key, and the route lets such requests through unguarded.
     Keyless,
+}
+
+impl fmt::Debug for Identified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identified").field("key", &self.key).finish_non_exhaustive()
+    }
 }
 
 /// Reads a body whole.
@@ -160,7 +167,7 @@ fn inputs(
     view: &RequestView<'_>,
     key: Option<&IdempotencyKey>,
     slot: Option<&Slot>,
-) -> Option<Vec<u8>> {
+) -> Option<Inputs> {
     let lookup = route.policy.lookup.as_ref()?;
     let captures = route.path.captures(view.path).collect();
     let reference = match slot {
@@ -174,7 +181,7 @@ fn inputs(
             if let Some(Slot::Open(gap)) = slot {
                 draw_reference_later(&mut inputs, gap.length());
             }
-            serde_json::to_vec(&inputs).ok()
+            Some(inputs)
         }
         Err(missing) => {
             tracing::warn!(route = route.name, missing, "this request could not be looked up");

@@ -60,6 +60,12 @@ impl<'l> Step<'l> {
             (Place::Refused(why), _) if lookup.location.is_some() => {
                 return Self::Found(Finding::Unclear(why.clone()));
             }
+            (Place::Unsaid | Place::At(_) | Place::Refused(_), Some(_))
+                if lookup.is_dated && !subject.has_one_age(lookup.skew()) =>
+            {
+                let why = "the clocks disagree about when it was claimed";
+                return Self::Found(Finding::Unclear(why.to_owned()));
+            }
             (Place::Unsaid | Place::At(_) | Place::Refused(_), Some(asking)) => {
                 let question = asking.question(&subject.values(), &lookup.credentials, None);
                 (question, Stage::Page(Pages::default()))

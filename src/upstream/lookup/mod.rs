@@ -41,6 +41,10 @@ pub type Inputs = BTreeMap<String, String>;
 /// template can have this name.
 const DRAWN: &str = "reference drawn";
 
+/// What the inputs say of when the operation was claimed, by the wall clock, in seconds since 1970. No
+/// template can have this name.
+const CLAIMED: &str = "claimed at";
+
 /// Leaves the reference, if the inputs have one, to be drawn from the record's key: while they are
 /// taken nobody knows it yet.
 pub fn draw_reference_later(inputs: &mut Inputs, length: usize) {
@@ -65,6 +69,8 @@ pub struct Subject {
     pub claimed: Duration,
     /// The wall clock, in seconds since 1970.
     pub now_unix: u64,
+    /// What it showed at the claim, if that was noted.
+    noted_unix: Option<u64>,
     place: Place,
 }
 
@@ -140,8 +146,9 @@ impl fmt::Debug for Known<'_> {
 
 impl Subject {
     /// An operation that was claimed this long ago, asked about at this time.
-    pub const fn new(inputs: Inputs, claimed: Duration, now_unix: u64) -> Self {
-        Self { inputs, claimed, now_unix, place: Place::Unsaid }
+    pub fn new(mut inputs: Inputs, claimed: Duration, now_unix: u64) -> Self {
+        let noted_unix = inputs.remove(CLAIMED).and_then(|noted| noted.parse().ok());
+        Self { inputs, claimed, now_unix, noted_unix, place: Place::Unsaid }
     }
 
     /// The same, accepted with a place of its own: path and query, or why that is not followed.
@@ -153,6 +160,12 @@ impl Subject {
     /// When the operation was claimed, in seconds since 1970 by the clock of who asks.
     const fn sent_at_unix(&self) -> u64 {
         self.now_unix.saturating_sub(self.claimed.as_secs())
+    }
+
+    /// Whether the age of its record and the wall clock tell the same, as far as can be known.
+    fn has_one_age(&self, skew: Duration) -> bool {
+        let apart = |noted: u64| noted.abs_diff(self.sent_at_unix()) > skew.as_secs();
+        !self.noted_unix.is_some_and(apart)
     }
 
     const fn values(&self) -> Values<'_> {
@@ -177,6 +190,14 @@ impl LookUp {
             inputs.insert(name.to_string(), value);
         }
         Ok(inputs)
+    }
+
+    /// Notes when the operation is claimed, if dates decide what is found: ages come from the store's
+    /// clock, which may stand still or be put back, and dates from walls.
+    pub fn note_claim(&self, inputs: &mut Inputs, now_unix: u64) {
+        if self.is_dated {
+            inputs.insert(CLAIMED.to_owned(), now_unix.to_string());
+        }
     }
 
     /// The names of the values that it needs of a request, as they stand in [`Inputs`]: `key`,

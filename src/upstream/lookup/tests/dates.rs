@@ -120,3 +120,43 @@ fn times_are_written_as_providers_want_them() {
         assert_eq!(problems(Spec::new(format!("/{template}"))).len(), 1, "{template}");
     }
 }
+
+/// What is found of an operation whose record is 100 seconds old, if the wall clock showed this at
+/// its claim.
+fn claimed_at(spec: Spec, noted: u64, body: &str) -> Finding {
+    let look_up = compile(spec);
+    let mut inputs = Inputs::new();
+    look_up.note_claim(&mut inputs, noted);
+    let subject = Subject::new(inputs, Duration::from_secs(100), NOW);
+    match look_up.interview(&subject) {
+        Step::Ask(interview) => match interview.answer(Ok(answer(200, body)), NOW).1 {
+            Step::Ask(_) => panic!("one question is enough"),
+            Step::Found(finding) => finding,
+        },
+        Step::Found(finding) => finding,
+    }
+}
+
+#[test]
+fn where_dates_decide_a_record_must_be_as_old_as_the_wall_clock_says() {
+    let disagree = unclear("the clocks disagree about when it was claimed");
+    let claimed = NOW - 100;
+    let own = |noted: u64| format!("[{{\"made\":{noted}}}]");
+    for spec in [dated, filtered] {
+        for noted in [claimed - 120, claimed, claimed + 120] {
+            assert_eq!(claimed_at(spec(), noted, "[]"), Finding::Absent, "{noted}");
+        }
+        // The store's clock was put back, or stood still: what it made is older than its record.
+        let noted = claimed - 121;
+        assert_eq!(claimed_at(spec(), noted, &own(noted)), disagree);
+        // Or put forward: an earlier one with the same reference is younger than the record.
+        let noted = claimed + 121;
+        assert_eq!(claimed_at(spec(), noted, &own(noted - 121)), disagree);
+    }
+    let undated = || Spec { item: Some("$[*]".to_owned()), ..Spec::new("/p") };
+    assert_eq!(claimed_at(undated(), 0, "[]"), Finding::Absent);
+    let look_up = compile(undated());
+    let mut inputs = Inputs::new();
+    look_up.note_claim(&mut inputs, NOW);
+    assert!(inputs.is_empty(), "nothing is kept that nothing needs");
+}
