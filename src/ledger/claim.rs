@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::views::{Accepted, InDoubt, InFlight, Settled, View};
 use super::{Found, Ledger, PART_INPUTS, ReadError, SWAP_ROUNDS_MAX};
 use crate::entropy;
-use crate::protocol::attempt::{Claimed, Held};
+use crate::protocol::attempt::{Claimed, Held, Unspent};
 use crate::protocol::claim::{Decision, decide};
 use crate::protocol::fingerprint::Fingerprints;
 use crate::protocol::id::{RecordKey, Token};
@@ -70,6 +70,10 @@ pub enum ClaimError {
     /// Perhaps claimed. Nothing may be sent on the strength of it.
     #[error("the store did not confirm the claim: {0}")]
     Unconfirmed(String, Box<Unproven>),
+    /// Perhaps still claimed, and never to be sent, whatever the route says: its request means
+    /// another operation, or its names have moved.
+    #[error("the store did not confirm that the claim was given up: {0}")]
+    Forbidden(String, Box<Unspent>),
     /// Too many others at once. Certainly not claimed.
     #[error("too many processes changed the record at once")]
     Contended,
@@ -98,7 +102,7 @@ impl ClaimError {
     /// In a word, for metrics.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Unconfirmed(..) => "unconfirmed",
+            Self::Unconfirmed(..) | Self::Forbidden(..) => "unconfirmed",
             Self::Read(_) | Self::Contended | Self::Saturated => "refused",
         }
     }
@@ -121,7 +125,7 @@ impl Unproven {
     }
 
     /// Gives it up, to be taken back.
-    pub fn forgo(self) -> crate::protocol::attempt::Unspent {
+    pub fn forgo(self) -> Unspent {
         Claimed::confirmed(self.0).forgo()
     }
 
@@ -187,10 +191,12 @@ impl Ledger {
             match self.hold(ask.key, &stored, asked)? {
                 Found::Pointer(token, pointer) => return Ok(Landed::Pointer(token, pointer)),
                 // Our own claim, put there by a swap that was not confirmed, and changed since (its
-                // lease was over). It was never sent, and nobody but us can say so.
+                // lease was over). It was never sent, nobody but us can say so, and others may act on
+                // it by now.
                 Found::Record(current) if current.record.attempt == attempt => {
                     let why = "the claim was changed before it was confirmed".to_owned();
-                    return Err(ClaimError::Unconfirmed(why, Box::new(Unproven(held))));
+                    let unspent = Claimed::confirmed(held).forgo();
+                    return Err(ClaimError::Forbidden(why, Box::new(unspent)));
                 }
                 Found::Record(current) => match self.weigh(current, ask.fingerprints).await? {
                     Weighed::Claimable(current) => expected = Some(current),

@@ -42,7 +42,8 @@ impl Ledger {
     /// Claims the operation that a request stands for, or says what is known of it.
     ///
     /// # Errors
-    /// [`ClaimError`]; only `Unconfirmed` leaves something behind that must be taken back.
+    /// [`ClaimError`]; only `Unconfirmed` and `Forbidden` leave something behind that must be taken
+    /// back.
     ///
     /// # Cancel safety
     /// None: a dropped claim may be in the store. Call it from a task that its caller cannot end.
@@ -227,7 +228,7 @@ impl Ledger {
         let into = match self.join(ask, into, by).await {
             Ok(Some(into)) => into,
             Ok(None) => return self.give_back(claimed).await,
-            Err(error) => return Err(self.abandon(claimed, error).await),
+            Err(error) => return Err(forbid(claimed, error)),
         };
         let held = claimed.held();
         assert!(invariants::may_become_a_name(&held.record), "only what was not sent is turned");
@@ -247,7 +248,7 @@ impl Ledger {
             }
             // Somebody has written into it: doubted it, or is about to follow it.
             Ok(Swapped::Lost(_)) => return self.give_back(claimed).await,
-            Err(error) => return Err(self.abandon(claimed, error.into()).await),
+            Err(error) => return Err(forbid(claimed, error.into())),
         }
         Ok(match self.weigh(into, ask.fingerprints).await? {
             Weighed::Verdict(verdict) => Some(Verdict::Recognised(by, Box::new(verdict))),
@@ -296,12 +297,14 @@ impl Ledger {
             Concluded::Recorded(_) | Concluded::Overtaken(_) => Ok(()),
             Concluded::NotYet(_, pending) => {
                 let why = "the claim could not be taken back yet".to_owned();
-                Err(ClaimError::Unconfirmed(why, Box::new(Unproven::new(pending.into_held()))))
+                let unspent = Unproven::new(pending.into_held()).forgo();
+                Err(ClaimError::Forbidden(why, Box::new(unspent)))
             }
         }
     }
 
-    /// The store failed over a claim's names: it permits nothing, and must be taken back.
+    /// The store failed over a claim's names, of which none is known to lead elsewhere: it permits
+    /// nothing, and must be taken back.
     async fn abandon(&self, claimed: Claimed, error: ReadError) -> ClaimError {
         match error {
             ReadError::Store(StoreError::Unreachable(why) | StoreError::Unconfirmed(why)) => {
@@ -452,6 +455,11 @@ impl Ledger {
         self.swap(&swap).await?;
         Ok(())
     }
+}
+
+/// The store failed over a claim whose request means another operation.
+fn forbid(claimed: Claimed, error: ReadError) -> ClaimError {
+    ClaimError::Forbidden(error.to_string(), Box::new(claimed.forgo()))
 }
 
 /// Whether that operation is what the request means, under another key.

@@ -485,13 +485,28 @@ async fn a_claim_that_became_a_pointer_unconfirmed_is_not_taken_back_for_ever() 
     process.steps.store.script(well.into_iter().chain([lost, lost, lost]));
 
     let claimed = process.try_claim(order(2)).await;
-    let Err(ClaimError::Unconfirmed(_, unproven)) = claimed else {
-        panic!("nothing was confirmed: {claimed:?}")
+    let Err(ClaimError::Forbidden(_, unspent)) = claimed else {
+        panic!("another operation, which no route may send: {claimed:?}")
     };
-    let concluded = process.ledger.take_back(unproven.forgo(), Release::TakenBack).await;
+    let concluded = process.ledger.take_back(*unspent, Release::TakenBack).await;
 
     assert!(matches!(concluded, Concluded::Overtaken(_)), "{concluded:?}");
     assert_eq!(process.at(2).await, "leads to 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_recognised_as_another_operation_may_not_be_sent_on_trust() {
+    // Claim, content, business pointer, its record: then the store fails, over what comes of it.
+    for other in [order(2), Name { content: 2, ..order(2) }] {
+        let process = one().await;
+        let _first = process.claimed(order(1)).await;
+        let gone = [Fault::NotApplied; 8];
+        process.steps.store.script([Fault::None; 4].into_iter().chain(gone));
+
+        let claimed = process.try_claim(other).await;
+
+        assert!(matches!(claimed, Err(ClaimError::Forbidden(..))), "{other:?}: {claimed:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

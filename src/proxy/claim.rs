@@ -448,6 +448,10 @@ impl Proxy {
                 self.attempts.take_back(unproven.forgo(), Release::TakenBack);
                 known.unwrap_or(Standing::Refused(Slug::StoreUnavailable, None))
             }
+            (ClaimError::Forbidden(_, unspent), known) => {
+                self.attempts.take_back(*unspent, Release::TakenBack);
+                known.unwrap_or(Standing::Refused(Slug::StoreUnavailable, None))
+            }
             (error, None) => Self::untouched(error, request, pass),
             (_, Some(known)) => known,
         }
@@ -462,7 +466,7 @@ impl Proxy {
             ClaimError::Read(ReadError::Store(StoreError::Refused(Refusal::Busy)))
             | ClaimError::Contended => Standing::Refused(Slug::Overloaded, None),
             ClaimError::Read(error) => Standing::Refused(Slug::StoreUnavailable, public(&error)),
-            ClaimError::Saturated | ClaimError::Unconfirmed(..) => {
+            ClaimError::Saturated | ClaimError::Unconfirmed(..) | ClaimError::Forbidden(..) => {
                 Standing::Refused(Slug::StoreUnavailable, None)
             }
         }

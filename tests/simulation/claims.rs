@@ -55,10 +55,15 @@ async fn claim(ledger: &Ledger) -> Result<Verdict, ClaimError> {
 
 /// Takes an unconfirmed claim back, and says whether that is on record.
 async fn take_back(ledger: &Ledger, claimed: Result<Verdict, ClaimError>) -> Concluded {
-    let Err(ClaimError::Unconfirmed(_, unproven)) = claimed else {
-        panic!("expected an unconfirmed claim: {claimed:?}");
+    let unspent = match claimed {
+        Err(ClaimError::Unconfirmed(_, unproven)) => unproven.forgo(),
+        Err(ClaimError::Forbidden(_, unspent)) => *unspent,
+        claimed @ (Ok(_)
+        | Err(ClaimError::Read(_) | ClaimError::Contended | ClaimError::Saturated)) => {
+            panic!("expected an unconfirmed claim: {claimed:?}")
+        }
     };
-    ledger.take_back(unproven.forgo(), Release::TakenBack).await
+    ledger.take_back(unspent, Release::TakenBack).await
 }
 
 #[tokio::test(start_paused = true)]
