@@ -131,8 +131,8 @@ fn guarded(text: &mut String, route: &Route, request: &RequestView<'_>) {
     line(text, "business key", &business(route, request));
     line(text, "other keys", orphans(policy));
     line(text, "duplicates", &duplicates(policy));
-    if let Some(rule) = &policy.reference {
-        line(text, "reference", &reference(rule, request));
+    if let (Some(rule), Some(slot)) = (&policy.reference, route.slot(request)) {
+        line(text, "reference", &reference(rule, &slot));
     }
     line(text, "look-up", &look_up(route, request));
     if let Some(lookup) = &policy.lookup {
@@ -296,12 +296,12 @@ fn duplicates(policy: &Policy) -> String {
     }
 }
 
-fn reference(rule: &ReferenceRule, request: &RequestView<'_>) -> String {
+fn reference(rule: &ReferenceRule, slot: &Slot) -> String {
     let place = match &rule.into {
         Place::Form(name) => place(&KeySource::Form(name.clone())),
         Place::Json(pointer) => place(&KeySource::Json(pointer.to_string())),
     };
-    match rule.slot(request) {
+    match slot {
         Slot::Open(gap) => format!("{} characters, put into {place}", gap.length()),
         Slot::Given(text) => format!("the caller's own, {} bytes, from {place}", text.len()),
         Slot::Closed(why) => format!("none in {place}: the request is left alone, since {why}"),
@@ -318,7 +318,7 @@ fn look_up(route: &Route, request: &RequestView<'_>) -> String {
     };
     let key = find_key(&policy.sources, request).ok().flatten().map(|(key, _)| key);
     let captures = route.path.captures(request.path).collect();
-    let slot = policy.reference.as_ref().map(|rule| rule.slot(request));
+    let slot = route.slot(request);
     let reference = match &slot {
         Some(Slot::Given(text)) => Some(text.as_str()),
         // Drawn at the claim.
@@ -447,19 +447,21 @@ mod tests {
 
     #[test]
     fn it_is_told_where_a_reference_goes_or_why_not() {
-        let reference = |body: &str| {
-            let route = "{ match: { path: /** }, reference: { into: { json: /m/r } } }";
+        let of = |mode: &str, body: &str| {
+            let rule = "match: { path: /** }, reference: { into: { json: /m/r } }";
             explained(
-                route,
+                &format!("{{ {rule}, mode: {mode} }}"),
                 &["POST", "/x", "-H", "Content-Type: application/json", "--body", body],
             )
         };
+        let reference = |body: &str| of("enforce", body);
         assert!(reference("{}").contains("40 characters, put into /m/r of the JSON body\n"));
         let own = reference("{\"m\":{\"r\":\"canary\"}}");
         assert!(own.contains("the caller's own, 6 bytes, from /m/r") && !own.contains("canary"));
         assert!(reference("{\"m\":[]}").contains(
             "none in /m/r of the JSON body: the request is left alone, since something else stands"
         ));
+        assert!(of("observe", "{}").contains("is left alone, since the route only watches\n"));
     }
 
     #[test]

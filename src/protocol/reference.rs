@@ -94,6 +94,9 @@ pub enum LeftAlone {
     /// Its body is not what it is said to be, or can be read in two ways.
     #[error("its body is malformed, or has a name twice")]
     Malformed,
+    /// Its route only watches.
+    #[error("the route only watches")]
+    Watched,
     /// Something else stands where the reference belongs, or on the way to it.
     #[error("something else stands in the place")]
     Taken,

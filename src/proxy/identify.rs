@@ -123,7 +123,7 @@ pub fn identify(
     let (key, place) = found.unzip();
     let canonical = canonical_digest(&policy.fingerprint, place, &view);
     let fingerprints = Fingerprints::new(&secrets.fingerprints, &canonical);
-    let slot = policy.reference.as_ref().map(|rule| rule.slot(&view));
+    let slot = route.slot(&view);
     let inputs = inputs(route, &view, key.as_ref(), slot.as_ref());
     let key_tag = key.as_ref().map(|key| KeyTag::of(&secrets.index, key));
     let content = content_key(&secrets.index, &scope, &canonical);

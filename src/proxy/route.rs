@@ -9,9 +9,9 @@ use http::Method;
 
 use super::shape::Shape;
 use crate::protocol::fingerprint::FingerprintRules;
-use crate::protocol::key::{BusinessField, KeySource, ScopeRule};
+use crate::protocol::key::{BusinessField, KeySource, RequestView, ScopeRule};
 use crate::protocol::outcome::OutcomeTable;
-use crate::protocol::reference::ReferenceRule;
+use crate::protocol::reference::{LeftAlone, ReferenceRule, Slot};
 use crate::upstream::lookup::LookUp;
 
 /// What is done with requests of a route.
@@ -353,6 +353,15 @@ impl Table {
 }
 
 impl Route {
+    /// What a request has in the place of the reference, if the route names one. Who only watches
+    /// puts nothing there: a watched duplicate is forwarded as it came, and so is the first.
+    pub fn slot(&self, request: &RequestView<'_>) -> Option<Slot> {
+        match (self.policy.reference.as_ref()?.slot(request), self.mode) {
+            (Slot::Open(_), Mode::Observe | Mode::Off) => Some(Slot::Closed(LeftAlone::Watched)),
+            (slot, _) => Some(slot),
+        }
+    }
+
     fn meets(&self, method: &Method, path: &str) -> bool {
         let method_fits = match self.methods.as_slice() {
             // A route without methods is about unsafe ones; safe ones pass.

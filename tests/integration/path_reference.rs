@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use semel::demo::provider::Sought;
 use semel::store::SharedStore;
 use semel::store::memory::MemoryStore;
-use serde_json::Value;
 
 use crate::support::client::Ask;
 use crate::support::rawserver::RawServer;
@@ -141,7 +140,7 @@ async fn a_body_that_is_signed_or_compressed_goes_on_untouched() {
 }
 
 #[tokio::test]
-async fn a_watched_duplicate_is_forwarded_as_it_came() {
+async fn what_is_only_watched_is_forwarded_as_it_came() {
     let upstream = Scripted::answering(with_length("200 OK", b"")).await;
     let route = "mode: observe\nreference: { into: { json: /ref } }";
     let sidecar = Sidecar::start(config(upstream.addr(), route)).await;
@@ -151,9 +150,8 @@ async fn a_watched_duplicate_is_forwarded_as_it_came() {
 
     let bodies: Vec<_> = upstream.requests().into_iter().map(|request| request.body).collect();
 
-    let first: Value = serde_json::from_slice(&bodies[0]).unwrap();
-    assert!(first["ref"].is_string());
-    assert_eq!(bodies[1], br#"{"amount": 700, "currency": "eur" }"#);
+    let came: &[u8] = br#"{"amount": 700, "currency": "eur" }"#;
+    assert_eq!(bodies, [came, came]);
 }
 
 #[tokio::test]
