@@ -186,6 +186,27 @@ fn a_reference_has_one_place_and_a_length_that_a_provider_can_take() {
 }
 
 #[test]
+fn a_window_that_outlives_its_record_is_a_problem() {
+    let found = |route: &str| {
+        let kept = "retention: 1h, remember: 1h";
+        let text = format!("routes: [{{ match: {{ path: /p }}, {kept}, {route} }}]");
+        let checked = check(&format!("upstreams: {{ a: {{ url: 'http://a' }} }}\n{text}"));
+        checked.err().map(|problems| problems.to_string()).unwrap_or_default()
+    };
+    let business =
+        |window: &str| format!("business_key: {{ fields: [content], window: {window} }}");
+    for (route, place) in [
+        (business("3h"), "business_key.window"),
+        ("key: { window: 3h }".to_owned(), "key.window"),
+    ] {
+        let found = found(&route);
+        assert!(found.contains(place), "{found}");
+        assert!(found.contains("records are kept for 2h"), "{found}");
+    }
+    assert_eq!(found(&business("2h")), "");
+}
+
+#[test]
 fn the_key_rules_change_with_what_names_a_request_and_with_nothing_else() {
     let digest = |route: &str| {
         routes(&format!("routes: [{{ match: {{ path: '/v1/{{id}}' }}{route} }}]"))
@@ -226,6 +247,17 @@ fn the_key_rules_change_with_what_names_a_request_and_with_nothing_else() {
         |more: &str| digest(&format!(", orphans: ignore, key: {{ missing: reject }}{more}"));
     assert_eq!(keyed(", fingerprint: { headers: [accept] }"), keyed(""));
     let bound = |business: &str| digest(&format!(", business_key: {{ {business} }}"));
+    let content = |more: &str| {
+        keyed(&format!(", business_key: {{ fields: [{{ json: /order }}, content] }}{more}"))
+    };
+    assert_ne!(content(", fingerprint: { headers: [accept] }"), content(""));
+    let by_place = |path: &str| {
+        let business = "business_key: { fields: [{ path: id }] }";
+        routes(&format!("routes: [{{ match: {{ path: '{path}' }}, {business} }}]"))
+            .key_rules_digest()
+    };
+    assert_ne!(by_place("/v1/{id}/{of}"), by_place("/v1/{of}/{id}"));
+    assert_eq!(by_place("/v1/{id}/{of}"), by_place("/v1/{id}/{other}"));
     let order = bound("fields: [{ json: /order }]");
     assert_eq!(bound("fields: [{ json: /order }], window: 1h"), order);
     assert_ne!(bound("fields: [{ json: /order }, content]"), order);

@@ -62,16 +62,3 @@ fn place_of(
         }
     }
 }
-
-/// The parts of a business key that its pointers depend on.
-pub(super) fn texts(business: &Business) -> Vec<String> {
-    let text = |field: &BusinessField| match field {
-        BusinessField::Header(name) => format!("header {name}"),
-        BusinessField::Json(pointer) => format!("json {pointer}"),
-        BusinessField::Form(name) => format!("form {name}"),
-        BusinessField::Query(name) => format!("query {name}"),
-        BusinessField::Path(name) => format!("path {name}"),
-        BusinessField::Content => "content".to_owned(),
-    };
-    business.fields.iter().map(text).collect()
-}

@@ -17,6 +17,7 @@ use crate::proxy::route::{Route, Table};
 
 mod absent;
 mod business;
+mod key_rules;
 mod lookup;
 mod reference;
 mod routes;

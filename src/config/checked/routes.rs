@@ -1,4 +1,4 @@
-//! The route table, and the digest of the rules by which it names requests.
+//! The route table.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use sha2::{Digest as _, Sha256};
 
 use super::{
-    Outside, absent, business, count, each, header, lookup, reference, some_span, span, under,
+    Outside, absent, business, count, each, header, key_rules, lookup, reference, some_span, span,
+    under,
 };
 use crate::config::presets::Placed;
 use crate::config::problems::{Problems, meant};
@@ -75,7 +75,7 @@ pub(super) fn check(
     unique_names(&placed, &routes, problems);
     reachable(&placed, &routes, problems);
     let raws = placed.iter().map(|placed| placed.route).chain(&raw_fallbacks);
-    let key_rules = key_rules(raws.zip(routes.iter().chain(&fallbacks)));
+    let key_rules = key_rules::digest(raws.zip(routes.iter().chain(&fallbacks)));
     let routes = routes.into_iter().map(Arc::new).collect();
     let mut fallbacks = fallbacks.into_iter().map(Arc::new);
     let places = placed.into_iter().map(|placed| placed.place).chain([NO_MATCH.to_owned()]);
@@ -212,6 +212,13 @@ fn policy(
     reference::named_in_vain(&under(at, "lookup"), asked, reference.is_some(), problems);
     let errors = errors(&under(at, "errors"), &raw.errors, problems);
     compare(at, lease, lookup_after.zip(upstream_timeout), problems);
+    if let Some(kept) = retention.zip(remember).map(|(retention, remember)| retention + remember) {
+        let bound = business.iter().flatten().map(|business| business.window);
+        bound.for_each(|window| outlives(&under(at, "business_key.window"), window, kept, problems));
+        if let Some(Missing::Fingerprint { window }) = missing {
+            outlives(&under(at, "key.window"), window, kept, problems);
+        }
+    }
     Some(Policy {
         sources: sources?,
         missing: missing?,
@@ -260,6 +267,18 @@ fn compare(
     }
     if lookup_after_and_timeout.is_some_and(|(after, timeout)| after >= timeout) {
         problems.fault(&under(at, "lookup_after"), "must be shorter than `upstream_timeout`");
+    }
+}
+
+/// A name leads nowhere once its record is gone: a longer window would end silently.
+fn outlives(at: &str, window: Duration, kept: Duration, problems: &mut Problems) {
+    if window > kept {
+        let kept = humantime::format_duration(kept);
+        let why = format!(
+            "records are kept for {kept} (`retention` and `remember`), and a window ends with them: \
+             shorten it, or lengthen `remember`"
+        );
+        problems.fault(at, why);
     }
 }
 
@@ -503,84 +522,4 @@ fn covers_path(earlier: &str, later: &str) -> bool {
             }
         }
     }
-}
-
-/// Digests, in a canonical form, what a request's record key depends on beside the secret: which
-/// route it takes, and by which rules that one names it.
-fn key_rules<'a>(routes: impl Iterator<Item = (&'a raw::Route, &'a Route)>) -> [u8; 32] {
-    let mut digest = Sha256::new();
-    let mut part = |text: &str| {
-        digest.update((text.len() as u64).to_be_bytes());
-        digest.update(text);
-    };
-    part("semel key rules 2");
-    for (raw, route) in routes.filter(|(_, route)| route.mode != Mode::Off) {
-        part("route");
-        let mut methods: Vec<_> = route.methods.iter().map(Method::as_str).collect();
-        methods.sort_unstable();
-        methods.dedup();
-        part(&methods.join(" "));
-        part(&canonical_path(&raw.matches.path));
-        part(&route.upstream);
-        route.policy.sources.iter().for_each(|source| part(&source_text(source)));
-        match &route.policy.scope {
-            ScopeRule::Credentials(names) => {
-                part("credentials");
-                names.iter().for_each(|name| part(name.as_str()));
-            }
-            ScopeRule::Fixed(name) => {
-                part("fixed");
-                part(name);
-            }
-        }
-        match route.policy.missing {
-            Missing::Reject => part("reject"),
-            Missing::Pass => part("pass"),
-            // Content is then a name, and these rules say which content is the same.
-            Missing::Fingerprint { window: _ } => {
-                part("fingerprint");
-                fingerprint_texts(&route.policy.fingerprint).iter().for_each(|text| part(text));
-            }
-        }
-        match route.policy.orphans {
-            Orphans::Ignore => part("orphans are ignored"),
-            // Content is then a name too.
-            Orphans::Match => {
-                part("orphans match");
-                fingerprint_texts(&route.policy.fingerprint).iter().for_each(|text| part(text));
-            }
-        }
-        if let Some(business) = &route.policy.business {
-            part("business key");
-            business::texts(business).iter().for_each(|text| part(text));
-        }
-    }
-    digest.finalize().into()
-}
-
-/// What a named segment is called changes no key.
-fn canonical_path(path: &str) -> String {
-    let segments = path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part });
-    segments.collect::<Vec<_>>().join("/")
-}
-
-fn source_text(source: &KeySource) -> String {
-    match source {
-        KeySource::Header(name) => format!("header {name}"),
-        KeySource::Json(pointer) => format!("json {pointer}"),
-        KeySource::Form(name) => format!("form {name}"),
-        KeySource::Query(name) => format!("query {name}"),
-    }
-}
-
-fn fingerprint_texts(rules: &FingerprintRules) -> Vec<String> {
-    let headers = rules.headers.iter().map(|name| format!("header {name}"));
-    let ignore = rules.ignore.iter().map(|ignore| match ignore {
-        Ignore::Json(pointer) => format!("ignore json {pointer}"),
-        Ignore::Form(name) => format!("ignore form {name}"),
-    });
-    let mut texts: Vec<_> = headers.chain(ignore).collect();
-    texts.sort_unstable();
-    texts.dedup();
-    texts
 }
