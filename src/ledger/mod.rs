@@ -39,6 +39,7 @@ mod watch;
 pub use claim::{Ask, ClaimError, Unproven, Verdict};
 pub use conclude::{Change, Concluded, Pending};
 pub use enrol::EnrolError;
+pub use names::Traced;
 pub use views::{Accepted, InDoubt, InFlight, Released, Settled, View};
 pub use watch::MaySend;
 use watch::Watch;

@@ -31,6 +31,17 @@ use crate::store::{Purpose, Refusal, StoreError, Stored, Swap, Swapped, Write};
 /// recognised as, before and after a purge.
 const HOPS_MAX: usize = 4;
 
+/// What became of a claim.
+#[derive(Debug)]
+pub enum Traced {
+    /// This is its operation: its own, or the one that it was recognised as.
+    There(Held),
+    /// Its key was released, and has been claimed anew.
+    Replaced,
+    /// Nothing is in the store.
+    Absent,
+}
+
 /// A pointer that was followed.
 struct Step {
     at: RecordKey,
@@ -121,6 +132,24 @@ impl Ledger {
             }
         }
         Err(too_far())
+    }
+
+    /// Reads what became of one claim. Only its own owner makes it a name of another operation, so the
+    /// pointer says by its token which claim it was: a key may have been released meanwhile, claimed by
+    /// another request, and then lead to that one's operation.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn trace(&self, claim: OperationId) -> Result<Traced, ReadError> {
+        let asked = self.now();
+        let Some(stored) = self.store().load(claim.key).await? else { return Ok(Traced::Absent) };
+        Ok(match self.hold(claim.key, &stored, asked)? {
+            Found::Record(held) if held.operation() == claim => Traced::There(held),
+            Found::Pointer(token, pointer) if token.attempt == claim.attempt => {
+                self.find(pointer.to).await?.map_or(Traced::Absent, Traced::There)
+            }
+            Found::Record(_) | Found::Pointer(..) => Traced::Replaced,
+        })
     }
 
     /// The operation of the same content whose caller left unanswered, if there is one.
@@ -230,25 +259,25 @@ impl Ledger {
             Ok(None) => return self.give_back(claimed).await,
             Err(error) => return Err(forbid(claimed, error)),
         };
-        let held = claimed.held();
+        let mut held = claimed.forgo().into_held();
         assert!(invariants::may_become_a_name(&held.record), "only what was not sent is turned");
+        // Its own, so that the pointer tells which claim it was.
+        let token = held.next_token();
         let terms = &into.record.terms;
         let pointer = pointer_to(into.key, terms, PointerKind::Key);
         let swap = Swap {
             key: held.key,
             expected: Some(held.token),
-            token: Token::first(self.draw_attempt()),
+            token,
             write: super::content::put(&pointer, terms.retention + terms.remember),
             purpose: Purpose::Record,
         };
         match self.swap(&swap).await {
-            Ok(Swapped::Done) => {
-                // The right to send is given up with the record that it stood in.
-                drop(claimed.forgo());
-            }
+            // The right to send is given up with the record that it stood in.
+            Ok(Swapped::Done) => {}
             // Somebody has written into it: doubted it, or is about to follow it.
-            Ok(Swapped::Lost(_)) => return self.give_back(claimed).await,
-            Err(error) => return Err(forbid(claimed, error.into())),
+            Ok(Swapped::Lost(_)) => return self.give_back(Claimed::confirmed(held)).await,
+            Err(error) => return Err(forbid(Claimed::confirmed(held), error.into())),
         }
         Ok(match self.weigh(into, ask.fingerprints).await? {
             Weighed::Verdict(verdict) => Some(Verdict::Recognised(by, Box::new(verdict))),

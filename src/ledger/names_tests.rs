@@ -10,6 +10,7 @@ use super::*;
 use crate::entropy::SeededEntropy;
 use crate::protocol::attempt::Claimed;
 use crate::protocol::fingerprint::Fingerprints;
+use crate::protocol::id::OperationId;
 use crate::protocol::outcome::Observation;
 use crate::protocol::record::{
     Delivery, Doubt, Identity, Recognised, Release, Reply, SettledBy, Terms,
@@ -507,6 +508,37 @@ async fn what_is_recognised_as_another_operation_may_not_be_sent_on_trust() {
 
         assert!(matches!(claimed, Err(ClaimError::Forbidden(..))), "{other:?}: {claimed:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_claim_is_never_told_what_its_key_came_to_stand_for() {
+    let process = one().await;
+    let other = process.claimed(order(1)).await;
+    let taken_back = process.claimed(Name { content: 2, ..keyed(2) }).await;
+    let waited_for = taken_back.held().operation();
+    process.ledger.take_back(taken_back.forgo(), Release::TakenBack).await;
+    // Its key comes with the content of the first.
+    assert!(is_recognised(&process.claim(order(2)).await, Recognised::BusinessKey, key(1)));
+    assert_eq!(process.at(2).await, "leads to 1");
+
+    let told = process.ledger.look(waited_for).await.unwrap();
+
+    assert!(matches!(told, Some(View::Released(_))), "{told:?}");
+    drop(other);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_claim_is_told_what_it_was_recognised_as() {
+    let process = one().await;
+    let first = process.claimed(order(1)).await.held().operation();
+    process.claim(order(2)).await;
+    // The claim that is a pointer now wrote that itself.
+    let stored = process.steps.store.load(key(2)).await.unwrap().unwrap();
+    let waited_for = OperationId { key: key(2), attempt: stored.token.attempt };
+
+    let told = process.ledger.look(waited_for).await.unwrap();
+
+    assert!(matches!(told, Some(View::InFlight(view)) if view.operation() == first));
 }
 
 #[tokio::test(start_paused = true)]

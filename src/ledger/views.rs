@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Ledger, PART_REPLY, ReadError};
+use super::{Ledger, PART_REPLY, ReadError, Traced};
 use crate::protocol::attempt::Held;
 use crate::protocol::id::{OperationId, RecordKey};
 use crate::protocol::outcome::UnknownReason;
@@ -233,10 +233,10 @@ impl Ledger {
     /// # Errors
     /// [`ReadError`].
     pub async fn look(&self, operation: OperationId) -> Result<Option<View>, ReadError> {
-        let Some(held) = self.find(operation.key).await? else { return Ok(None) };
-        // Elsewhere: the claim was recognised as that operation, and its key leads there.
-        if held.operation() == operation || held.key != operation.key {
-            return self.view(&held).map(Some);
+        match self.trace(operation).await? {
+            Traced::There(held) => return self.view(&held).map(Some),
+            Traced::Absent => return Ok(None),
+            Traced::Replaced => {}
         }
         // Only a released key is claimed anew, so that is what became of the earlier claim. On what
         // ground is not known any more, so the one that promises least.

@@ -15,7 +15,7 @@ use super::problem::{Problem, Retry, Slug};
 use super::respond::{self, Body};
 use super::route::{Route, Routed};
 use super::{Lane, Proxy, follow, status};
-use crate::ledger::ReadError;
+use crate::ledger::{ReadError, Traced};
 use crate::protocol::attempt::Held;
 use crate::protocol::form;
 use crate::protocol::id::{OperationId, RecordKey};
@@ -90,11 +90,10 @@ impl Proxy {
 
     async fn find(&self, asked: Asked) -> Result<Option<Held>, ReadError> {
         match asked {
-            Asked::Operation(id) => {
-                let held = self.ledger().find(id.key).await?;
-                // Elsewhere: the claim was recognised as another operation, and its key leads there.
-                Ok(held.filter(|held| held.operation() == id || held.key != id.key))
-            }
+            Asked::Operation(id) => Ok(match self.ledger().trace(id).await? {
+                Traced::There(held) => Some(held),
+                Traced::Replaced | Traced::Absent => None,
+            }),
             Asked::Key(key) => self.ledger().find(key).await,
         }
     }
