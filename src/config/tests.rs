@@ -195,10 +195,9 @@ fn a_window_that_outlives_its_record_is_a_problem() {
     };
     let business =
         |window: &str| format!("business_key: {{ fields: [content], window: {window} }}");
-    for (route, place) in [
-        (business("3h"), "business_key.window"),
-        ("key: { window: 3h }".to_owned(), "key.window"),
-    ] {
+    for (route, place) in
+        [(business("3h"), "business_key.window"), ("key: { window: 3h }".to_owned(), "key.window")]
+    {
         let found = found(&route);
         assert!(found.contains(place), "{found}");
         assert!(found.contains("records are kept for 2h"), "{found}");

@@ -69,7 +69,7 @@ fn headers(value: &Value) -> HeaderMap {
 }
 
 /// What a look-up will know of a fixture's request.
-fn subject(route: &Route, request: &Value) -> Subject {
+fn subject(route: &Route, request: &Value, claimed: Duration) -> Subject {
     let headers = headers(&request["headers"]);
     let body = Bytes::from(text(&request["body"]).to_owned());
     let path = text(&request["path"]);
@@ -82,7 +82,7 @@ fn subject(route: &Route, request: &Value) -> Subject {
         captures: route.path.captures(path).collect(),
     };
     let inputs = route.policy.lookup.as_ref().unwrap().inputs(&view, &known).unwrap();
-    Subject::new(inputs, CLAIMED, NOW)
+    Subject::new(inputs, claimed, NOW)
 }
 
 /// The provider's answer: what the fixture shows, with so many items that are changed so.
@@ -117,14 +117,15 @@ fn every_look_up_of_every_preset_reads_what_its_provider_says() {
             let route = route(&config, &Method::POST, text(&fixture["request"]["path"]));
             assert_eq!(route.name, text(&fixture["route"]), "{preset}/{name}");
             let lookup = route.policy.lookup.as_ref().unwrap();
-            let subject = subject(&route, &fixture["request"]);
             let mut cases = BTreeSet::new();
             for case in fixture["cases"].as_array().unwrap() {
                 let at = format!("{preset}/{name}: {}", text(&case["case"]));
+                let claimed = case["claimed"].as_u64().map_or(CLAIMED, Duration::from_secs);
+                let subject = subject(&route, &fixture["request"], claimed);
                 let Step::Ask(interview) = lookup.interview(&subject) else { panic!("{at}") };
                 let question = interview.question();
                 let asked = format!("{} {}", question.method(), question.uri());
-                assert_eq!(asked, text(&fixture["asks"]), "{at}");
+                assert_eq!(asked, text(case.get("asks").unwrap_or(&fixture["asks"])), "{at}");
                 assert_eq!(question.headers()["authorization"], "Bearer t", "{at}");
 
                 let (_, step) = interview.answer(Ok(answer(&fixture, case)), NOW);

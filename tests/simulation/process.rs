@@ -110,6 +110,7 @@ pub(crate) fn look_up(absent: AbsentPolicy) -> Arc<LookUp> {
         succeeded: texts(&["succeeded"]),
         accepted: texts(&["processing"]),
         failed: texts(&["failed"]),
+        provisional: None,
     };
     let created = CreatedSpec {
         path: "$.created".to_owned(),

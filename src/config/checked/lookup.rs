@@ -10,8 +10,8 @@ use crate::config::secrets;
 use crate::proxy::route::PathPattern;
 use crate::upstream::lookup::LookUp;
 use crate::upstream::lookup::spec::{
-    AskMethod, AskSpec, BODY_MAX, BodySpec, CreatedSpec, LocationSpec, NextSpec, ReplySpec,
-    SecretText, Spec, StateSpec, ThenSpec, TimeUnit,
+    AskMethod, AskSpec, BODY_MAX, BodySpec, CreatedSpec, LocationSpec, NextSpec, ProvisionalSpec,
+    ReplySpec, SecretText, Spec, StateSpec, ThenSpec, TimeUnit,
 };
 
 /// Headers with secrets for every look-up of an upstream, and where they stand.
@@ -44,6 +44,10 @@ pub(super) fn check(
         Some(raw) => created(&under(at, "created"), raw, problems).map(Some),
         None => Some(None),
     };
+    let state = match &raw.state {
+        Some(raw) => state(&under(at, "state"), raw, problems).map(Some),
+        None => Some(None),
+    };
     let absent = absent::check(&under(at, "absent"), &raw.absent, problems);
     let spec = Spec {
         request: raw.request.as_ref().map(request),
@@ -53,7 +57,7 @@ pub(super) fn check(
         next: raw.next.as_ref().map(next),
         then: raw.then.as_ref().map(then),
         location: raw.location.as_ref().map(|raw| LocationSpec { item: raw.item.clone() }),
-        state: raw.state.as_ref().map(state),
+        state: state?,
         created: created?,
         succeeded: succeeded(&raw.reply),
         failed: Some(failed(&raw.reply)),
@@ -139,14 +143,22 @@ fn created(at: &str, raw: &raw::Created, problems: &mut Problems) -> Option<Crea
     })
 }
 
-fn state(raw: &raw::State) -> StateSpec {
-    StateSpec {
+fn state(at: &str, raw: &raw::State, problems: &mut Problems) -> Option<StateSpec> {
+    let provisional = match &raw.provisional {
+        Some(raw) => {
+            let time = span(&under(at, "provisional.for"), &raw.for_, problems);
+            Some(ProvisionalSpec { values: raw.values.clone(), time: time? })
+        }
+        None => None,
+    };
+    Some(StateSpec {
         path: raw.path.clone(),
         failed_if: raw.failed_if.clone(),
         succeeded: raw.succeeded.clone(),
         accepted: raw.accepted.clone(),
         failed: raw.failed.clone(),
-    }
+        provisional,
+    })
 }
 
 fn succeeded(raw: &raw::Replies) -> ReplySpec {

@@ -214,7 +214,8 @@ fn policy(
     compare(at, lease, lookup_after.zip(upstream_timeout), problems);
     if let Some(kept) = retention.zip(remember).map(|(retention, remember)| retention + remember) {
         let bound = business.iter().flatten().map(|business| business.window);
-        bound.for_each(|window| outlives(&under(at, "business_key.window"), window, kept, problems));
+        bound
+            .for_each(|window| outlives(&under(at, "business_key.window"), window, kept, problems));
         if let Some(Missing::Fingerprint { window }) = missing {
             outlives(&under(at, "key.window"), window, kept, problems);
         }

@@ -162,6 +162,20 @@ pub struct State {
     /// Values that mean: over, and badly.
     #[serde(default)]
     pub failed: Vec<String>,
+    /// Values that may still change soon after the claim.
+    #[serde(default)]
+    pub provisional: Option<Provisional>,
+}
+
+/// Values that say too little for some time, because the request may still be at work.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Provisional {
+    /// Which.
+    pub values: Vec<String>,
+    /// How long after the claim they settle nothing. Afterwards they mean: over, and well.
+    #[serde(rename = "for")]
+    pub for_: SpanText,
 }
 
 /// How the time at which an operation was made is read.

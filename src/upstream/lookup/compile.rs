@@ -221,8 +221,16 @@ impl Problems<'_> {
     }
 
     fn states(&mut self, spec: &StateSpec) -> Option<States> {
+        let provisional = spec.provisional.as_ref();
         let lists = [&spec.succeeded, &spec.accepted, &spec.failed];
-        let mut values: Vec<_> = lists.into_iter().flatten().collect();
+        let lists = lists.into_iter().chain(provisional.map(|provisional| &provisional.values));
+        let mut values: Vec<_> = lists.flatten().collect();
+        if let Some(provisional) = provisional {
+            let at = "state.provisional.values";
+            self.check(at, !provisional.values.is_empty(), "expected the values that may change");
+            let at = "state.provisional.for";
+            self.check(at, !provisional.time.is_zero(), "expected more than nothing");
+        }
         match (&spec.path, &spec.failed_if) {
             (Some(_), _) => {
                 let why = "no value is named: nothing could ever settle";
@@ -247,6 +255,7 @@ impl Problems<'_> {
             succeeded: spec.succeeded.clone(),
             accepted: spec.accepted.clone(),
             failed: spec.failed.clone(),
+            provisional: provisional.cloned(),
         })
     }
 

@@ -53,18 +53,16 @@ enum Stage {
 impl<'l> Step<'l> {
     /// Where a look-up begins.
     pub(super) fn first(lookup: &'l LookUp, subject: &'l Subject) -> Self {
+        if lookup.goes_by_time(&subject.place) && !subject.has_one_age(lookup.skew()) {
+            let why = "the clocks disagree about when it was claimed";
+            return Self::Found(Finding::Unclear(why.to_owned()));
+        }
         let (question, stage) = match (&subject.place, &lookup.asking) {
             (Place::At(target), _) if lookup.location.is_some() => {
                 (located(target, &lookup.credentials), Stage::Located)
             }
             (Place::Refused(why), _) if lookup.location.is_some() => {
                 return Self::Found(Finding::Unclear(why.clone()));
-            }
-            (Place::Unsaid | Place::At(_) | Place::Refused(_), Some(_))
-                if lookup.is_dated && !subject.has_one_age(lookup.skew()) =>
-            {
-                let why = "the clocks disagree about when it was claimed";
-                return Self::Found(Finding::Unclear(why.to_owned()));
             }
             (Place::Unsaid | Place::At(_) | Place::Refused(_), Some(asking)) => {
                 let question = asking.question(&subject.values(), &lookup.credentials, None);
@@ -249,7 +247,8 @@ impl<'l> Interview<'l> {
     }
 
     fn conclude(&self, item: &Item) -> Read<'l> {
-        self.lookup.reading.conclude(&self.subject.values(), item).map(Step::Found)
+        let (values, age) = (self.subject.values(), self.subject.age());
+        self.lookup.reading.conclude(&values, item, age).map(Step::Found)
     }
 
     /// Leaves out what is older than the claim. What does not say is judged later.

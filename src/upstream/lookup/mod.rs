@@ -162,6 +162,12 @@ impl Subject {
         self.now_unix.saturating_sub(self.claimed.as_secs())
     }
 
+    /// How long ago it was claimed, at least.
+    fn age(&self) -> Duration {
+        let by_wall = |noted| Duration::from_secs(self.now_unix.saturating_sub(noted));
+        self.noted_unix.map_or(self.claimed, |noted| self.claimed.min(by_wall(noted)))
+    }
+
     /// Whether the age of its record and the wall clock tell the same, as far as can be known.
     fn has_one_age(&self, skew: Duration) -> bool {
         let apart = |noted: u64| noted.abs_diff(self.sent_at_unix()) > skew.as_secs();
@@ -192,10 +198,10 @@ impl LookUp {
         Ok(inputs)
     }
 
-    /// Notes when the operation is claimed, if dates decide what is found: ages come from the store's
+    /// Notes when the operation is claimed, if time decides what is found: ages come from the store's
     /// clock, which may stand still or be put back, and dates from walls.
     pub fn note_claim(&self, inputs: &mut Inputs, now_unix: u64) {
-        if self.is_dated {
+        if self.is_dated || self.reading.is_provisional() {
             inputs.insert(CLAIMED.to_owned(), now_unix.to_string());
         }
     }
@@ -253,6 +259,13 @@ impl LookUp {
     /// By how much the clocks may differ.
     fn skew(&self) -> Duration {
         self.created.as_ref().map_or(spec::SKEW, |created| created.skew)
+    }
+
+    /// Whether time decides what is found of an operation that was accepted there, or not at all. At
+    /// its own place it is the one, whatever its date.
+    fn goes_by_time(&self, place: &Place) -> bool {
+        let is_located = self.follows_location() && *place != Place::Unsaid;
+        (self.is_dated && !is_located) || self.reading.is_provisional()
     }
 
     /// Whether a template names the reference that the provider echoes.

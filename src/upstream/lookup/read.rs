@@ -1,11 +1,13 @@
 //! What a provider's answer says. Whatever no rule names is unclear; nothing is guessed.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
 use serde_json_path::JsonPath;
 
+use super::spec::ProvisionalSpec;
 use super::template::{Template, Values};
 use crate::protocol::json::{self, Found, Node, Pointer};
 use crate::protocol::outcome::Finding;
@@ -47,6 +49,7 @@ pub(super) struct States {
     pub(super) succeeded: Vec<String>,
     pub(super) accepted: Vec<String>,
     pub(super) failed: Vec<String>,
+    pub(super) provisional: Option<ProvisionalSpec>,
 }
 
 /// What is recorded as the operation's answer.
@@ -135,14 +138,24 @@ impl Reading {
         [&self.succeeded, &self.failed].into_iter().filter_map(Answer::template)
     }
 
-    /// What the operation's own state says.
+    /// Whether states mean one thing soon after the claim and another one later.
+    pub(super) fn is_provisional(&self) -> bool {
+        self.state.as_ref().is_some_and(|states| states.provisional.is_some())
+    }
+
+    /// What the operation's own state says, so long after its claim.
     ///
     /// # Errors
     /// Why that is unclear.
-    pub(super) fn conclude(&self, values: &Values<'_>, item: &Item) -> Result<Finding, String> {
+    pub(super) fn conclude(
+        &self,
+        values: &Values<'_>,
+        item: &Item,
+        age: Duration,
+    ) -> Result<Finding, String> {
         let condition = match &self.state {
             None => Condition::Succeeded,
-            Some(states) => states.condition(&item.value)?,
+            Some(states) => states.condition(&item.value, age)?,
         };
         match condition {
             Condition::Succeeded => Ok(Finding::Final(self.succeeded.reply(values, item)?)),
@@ -172,7 +185,7 @@ fn raw_at<'d>(exact: &'d Node<'_>, pointer: &str) -> Option<&'d [u8]> {
 }
 
 impl States {
-    fn condition(&self, item: &Value) -> Result<Condition, String> {
+    fn condition(&self, item: &Value, age: Duration) -> Result<Condition, String> {
         if self.failed_if.as_ref().is_some_and(|path| says_something(path, item)) {
             return Ok(Condition::Failed);
         }
@@ -187,6 +200,13 @@ impl States {
             Value::Array(_) => return Err("the state is an array".to_owned()),
             Value::Object(_) => return Err("the state is an object".to_owned()),
         };
+        if let Some(provisional) = &self.provisional
+            && provisional.values.contains(&text)
+        {
+            let settles = age >= provisional.time;
+            let may_change = || "its state may still change".to_owned();
+            return settles.then_some(Condition::Succeeded).ok_or_else(may_change);
+        }
         let lists = [
             (&self.succeeded, Condition::Succeeded),
             (&self.accepted, Condition::Accepted),

@@ -130,6 +130,17 @@ pub struct StateSpec {
     pub accepted: Vec<String>,
     /// Values that say that it is over, badly.
     pub failed: Vec<String>,
+    /// Values that may still change soon after the claim.
+    pub provisional: Option<ProvisionalSpec>,
+}
+
+/// Values that an operation has while it is at work, too.
+#[derive(Debug, Clone)]
+pub struct ProvisionalSpec {
+    /// Which.
+    pub values: Vec<String>,
+    /// How long after the claim they say nothing; afterwards they say that it is over, well.
+    pub time: Duration,
 }
 
 /// How the time of an operation is read.

@@ -160,3 +160,37 @@ fn where_dates_decide_a_record_must_be_as_old_as_the_wall_clock_says() {
     look_up.note_claim(&mut inputs, NOW);
     assert!(inputs.is_empty(), "nothing is kept that nothing needs");
 }
+
+#[test]
+fn a_provisional_state_settles_nothing_before_its_time_is_over() {
+    let spec = |seconds| {
+        let time = Duration::from_secs(seconds);
+        let provisional = ProvisionalSpec { values: strings(["requires_confirmation"]), time };
+        let state = StateSpec { provisional: Some(provisional), ..state() };
+        Spec { state: Some(state), ..Spec::new("/p") }
+    };
+    let body = r#"{"status":"requires_confirmation"}"#;
+    let may_change = unclear("its state may still change");
+    // Claimed 100 seconds ago.
+    assert_eq!(read(spec(101), 200, body), may_change);
+    assert_eq!(read(spec(100), 200, body), reply(200, body));
+    let over = r#"{"status":"succeeded"}"#;
+    assert_eq!(read(spec(101), 200, over), reply(200, over));
+    // The record is as old, but not by the wall.
+    assert_eq!(claimed_at(spec(100), NOW - 99, body), may_change);
+    let disagree = unclear("the clocks disagree about when it was claimed");
+    assert_eq!(claimed_at(spec(100), NOW - 100 - 121, body), disagree);
+
+    let found = |values: &[&str], time| {
+        let values = values.iter().map(|&value| value.to_owned()).collect();
+        let provisional = Some(ProvisionalSpec { values, time });
+        problems(Spec { state: Some(StateSpec { provisional, ..state() }), ..Spec::new("/p") })
+    };
+    let at = |at: &str, message: &str| vec![(at.to_owned(), message.to_owned())];
+    let minute = Duration::from_secs(60);
+    assert_eq!(found(&["succeeded"], minute), at("state", "\"succeeded\" stands twice"));
+    let none = "expected the values that may change";
+    assert_eq!(found(&[], minute), at("state.provisional.values", none));
+    let nothing = "expected more than nothing";
+    assert_eq!(found(&["new"], Duration::ZERO), at("state.provisional.for", nothing));
+}

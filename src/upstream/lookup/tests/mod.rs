@@ -9,7 +9,8 @@ use percent_encoding::percent_decode_str;
 use proptest::prelude::*;
 
 use super::spec::{
-    AskSpec, BodySpec, CreatedSpec, ReplySpec, SecretText, Spec, StateSpec, TimeUnit,
+    AskSpec, BodySpec, CreatedSpec, ProvisionalSpec, ReplySpec, SecretText, Spec, StateSpec,
+    TimeUnit,
 };
 use super::*;
 use crate::protocol::outcome::Finding;
@@ -48,6 +49,7 @@ fn state() -> StateSpec {
         succeeded: strings(["succeeded", "requires_capture"]),
         accepted: strings(["processing"]),
         failed: strings(["declined"]),
+        provisional: None,
     }
 }
 
