@@ -18,8 +18,8 @@ use crate::protocol::fingerprint::{FingerprintRules, Ignore};
 use crate::protocol::key::{KeySource, ScopeRule};
 use crate::protocol::outcome::{BodyMatch, HeaderMatch, Meaning, OutcomeTable, Rule, StatusMatch};
 use crate::proxy::route::{
-    Duplicates, Limits, Missing, Mode, OnStoreFailure, Orphans, PathPattern, Policy, Route, Table,
-    is_safe,
+    Business, Duplicates, Limits, Missing, Mode, OnStoreFailure, Orphans, PathPattern, Policy,
+    Route, Table, is_safe,
 };
 use crate::proxy::shape::{Shape, ShapeSpec};
 
@@ -212,14 +212,8 @@ fn policy(
     reference::named_in_vain(&under(at, "lookup"), asked, reference.is_some(), problems);
     let errors = errors(&under(at, "errors"), &raw.errors, problems);
     compare(at, lease, lookup_after.zip(upstream_timeout), problems);
-    if let Some(kept) = retention.zip(remember).map(|(retention, remember)| retention + remember) {
-        let bound = business.iter().flatten().map(|business| business.window);
-        bound
-            .for_each(|window| outlives(&under(at, "business_key.window"), window, kept, problems));
-        if let Some(Missing::Fingerprint { window }) = missing {
-            outlives(&under(at, "key.window"), window, kept, problems);
-        }
-    }
+    let kept = retention.zip(remember).map(|(retention, remember)| retention + remember);
+    windows(at, business.as_ref().and_then(Option::as_ref), missing, kept, problems);
     Some(Policy {
         sources: sources?,
         missing: missing?,
@@ -272,6 +266,22 @@ fn compare(
 }
 
 /// A name leads nowhere once its record is gone: a longer window would end silently.
+fn windows(
+    at: &str,
+    business: Option<&Business>,
+    missing: Option<Missing>,
+    kept: Option<Duration>,
+    problems: &mut Problems,
+) {
+    let Some(kept) = kept else { return };
+    if let Some(business) = business {
+        outlives(&under(at, "business_key.window"), business.window, kept, problems);
+    }
+    if let Some(Missing::Fingerprint { window }) = missing {
+        outlives(&under(at, "key.window"), window, kept, problems);
+    }
+}
+
 fn outlives(at: &str, window: Duration, kept: Duration, problems: &mut Problems) {
     if window > kept {
         let kept = humantime::format_duration(kept);
