@@ -35,6 +35,7 @@ pub mod route;
 pub mod shape;
 pub mod stack;
 pub mod status;
+mod witness;
 
 use account::Account;
 use claim::Standing;
@@ -44,6 +45,7 @@ use prefer::{Arrival, Wishes};
 use problem::Slug;
 use respond::{Answer, Body, Role};
 use route::{Duplicates, Mode, Route, Routed, Table};
+use witness::Witness;
 
 /// How many guarded requests may be under way here, whatever their route.
 pub const REQUESTS_MAX: usize = 16_384;
@@ -249,7 +251,7 @@ impl Proxy {
                 return self.unguarded(lane, head, body).await;
             }
         };
-        let witness = claim::Witness::new(&identified, arrived);
+        let witness = Witness::new(&identified, arrived);
         let receipt = witness.receipt(caller, &self);
         let wishes = match route.mode {
             Mode::Enforce => Wishes::of(&head.headers),
@@ -274,7 +276,7 @@ impl Proxy {
             (other, None) => self.tell(lane, other, by, arrival).await,
         };
         let response = respond::as_preferred(&arrival, response);
-        claim::attach(&self, receipt, response).await
+        witness::attach(&self, receipt, response).await
     }
 
     /// Tells a caller whose request was not the one.
