@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use crate::book::short;
 use crate::callers::Purchase;
+use crate::process::SKEW;
 use crate::world::World;
 
 /// A look-up is never put off for longer.
@@ -73,11 +74,10 @@ pub(crate) fn nothing_in_flight(world: &World, process: Option<ProcessId>) {
 fn settled(world: &World, all: bool) {
     nothing_in_flight(world, None);
     let content = world.depot.store.snapshot();
-    let (sends, claims, lost, fallen, stepped) = {
+    let (sends, claims, lost, fallen, forward) = {
         let pages = world.book.pages();
         let (sends, claims) = (pages.sends.clone(), pages.claims.clone());
-        let stepped = pages.stepped > Duration::ZERO;
-        (sends, claims, pages.lost.clone(), pages.fallen.clone(), stepped)
+        (sends, claims, pages.lost.clone(), pages.fallen.clone(), pages.stepped)
     };
     for (key, stored) in content.entries() {
         let Ok(Entry::Record(record)) = Entry::read(&stored.bytes, stored.age) else { continue };
@@ -89,13 +89,14 @@ fn settled(world: &World, all: bool) {
         {
             // An owner that lives knows that it sent nothing.
             // Clocks that stepped let a released record go before a late claim comes.
-            let shifted = world.stepped_back.load(Ordering::Relaxed) || stepped;
+            let shifted = world.stepped_back.load(Ordering::Relaxed) || !forward.is_zero();
             world.book.check(shifted || claim.send.is_some() || fallen.contains(&claim.by), || {
                 format!("{} stays in doubt, though {} never sent it", short(key), claim.by)
             });
         }
-        // A store's clock that went back makes payments look older than their claims.
-        let shifted = world.stepped_back.load(Ordering::Relaxed);
+        // A store's clock that went back makes payments look older than their claims; one that went
+        // far forward disagrees with the wall clock of the claim, and dates prove nothing any more.
+        let shifted = world.stepped_back.load(Ordering::Relaxed) || forward > SKEW;
         // Who waits has an operation looked up at once; all else has time.
         let waited = world.terms.duplicates == Duplicates::Wait;
         let asked = all || (waited && record.identity == Identity::Key);

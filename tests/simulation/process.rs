@@ -41,6 +41,9 @@ use crate::link::{Depot, Link};
 use crate::provider::{Line, Provider, TRANSIENT};
 use crate::world::wall;
 
+/// By how much the clocks of semel and of the provider may differ before dates prove nothing.
+pub(crate) const SKEW: Duration = Duration::from_secs(60);
+
 pub(crate) const ADMIN_TOKEN: &str = "operator";
 /// How large an answer is kept.
 const RESPONSE_MAX: usize = 1024;
@@ -116,7 +119,7 @@ pub(crate) fn look_up(absent: AbsentPolicy) -> Arc<LookUp> {
         path: "$.created".to_owned(),
         unit: TimeUnit::Unix,
         // A record that reaches the store late looks younger by as much.
-        skew: Duration::from_secs(60),
+        skew: SKEW,
     };
     let query = vec![("order".to_owned(), "{{ body.order }}".to_owned())];
     let spec = Spec {
