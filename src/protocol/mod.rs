@@ -4,7 +4,7 @@
 //! is remembered), [`claim`] (what may be done about it), [`attempt`] (the owner's states as
 //! types), [`outcome`] (what an answer or a look-up proves), [`resend`] (what may be sent again),
 //! [`invariants`] (what must hold). Beside them [`json`] and [`form`] read bodies without losing
-//! anything, and [`reference`] puts a value into them.
+//! anything, and [`mod@reference`] puts a value into them.
 //! The module imports nothing of ours; `tests/tidy.rs` sees to that.
 
 pub mod attempt;
