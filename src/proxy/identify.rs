@@ -126,10 +126,15 @@ pub fn identify(
     let slot = route.slot(&view);
     let inputs = inputs(route, &view, key.as_ref(), slot.as_ref());
     let key_tag = key.as_ref().map(|key| KeyTag::of(&secrets.index, key));
-    let content = content_key(&secrets.index, &scope, &canonical);
+    // Made only for those who are known by it: requests without a key, and those whose retry may come
+    // under another one.
+    let content = || content_key(&secrets.index, &scope, &canonical);
     let (key, identity) = match (&key, policy.missing) {
         (Some(key), _) => (record_key(&secrets.index, &scope, key), Identity::Key),
-        (None, Missing::Fingerprint { .. }) => (content, Identity::Content(content)),
+        (None, Missing::Fingerprint { .. }) => {
+            let at = content();
+            (at, Identity::Content(at))
+        }
         (None, Missing::Reject) => {
             return Err(Unidentified::Refused(Box::new(Problem::new(Slug::KeyMissing))));
         }
@@ -142,7 +147,7 @@ pub fn identify(
     let business = business(route, &view, &canonical);
     let business = business.map(|business| business_key(&secrets.index, &scope, &business));
     let by_key = identity == Identity::Key && policy.orphans == Orphans::Match;
-    let content = by_key.then_some(content);
+    let content = by_key.then(content);
     Ok(Identified { key, identity, key_tag, business, content, fingerprints, inputs, gap })
 }
 
