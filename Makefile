@@ -12,7 +12,7 @@ ROUNDS ?= 200
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo '  UPSTREAM=URL (run), SEED=n and WORLDS=n (sim), ROUNDS=n (soak)'
 
 .PHONY: build
@@ -76,6 +76,11 @@ golden: ## write the files anew that tests compare with
 speed: build ## semel beside nginx on this machine; writes bench/README.md
 	@scripts/setup-tests.sh nginx wrk redis-server
 	@bench/first-look.sh target/release/semel
+
+.PHONY: bench-instructions
+bench-instructions: build ## instructions, system calls and allocations per request
+	@scripts/setup-tests.sh valgrind strace redis-server
+	@bench/micro/instructions.py target/release/semel
 
 .PHONY: audit
 audit: ## licences, sources and advisories (wants cargo-deny)

@@ -5,7 +5,7 @@
 set -euo pipefail
 
 declare -A package=([redis-server]=redis-server [strace]=strace [nginx]=nginx [wrk]=wrk [curl]=curl
-    [python3-venv]=python3-venv)
+    [python3-venv]=python3-venv [valgrind]=valgrind)
 
 is_here() {
     if [[ $1 == python3-venv ]]; then
