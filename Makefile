@@ -82,6 +82,10 @@ bench-instructions: build ## instructions, system calls and allocations per requ
 	@scripts/setup-tests.sh valgrind strace redis-server
 	@bench/micro/instructions.py target/release/semel
 
+.PHONY: bench-setup
+bench-setup: ## install what `make bench` measures with and beside (Debian packages, Envoy, oha, idempotent-proxy)
+	@bench/setup.sh
+
 .PHONY: audit
 audit: ## licences, sources and advisories (wants cargo-deny)
 	cargo deny check

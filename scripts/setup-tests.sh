@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the named commands need and this machine lacks: scripts/setup-tests.sh COMMAND…
 # (python3-venv is none, and is known by what it brings.)
-# Debian packages only, and only those that are missing. Starts no service.
+# Debian packages only, and only those that are missing. Starts no service, now or at the next boot.
 set -euo pipefail
 
 declare -A package=([redis-server]=redis-server [strace]=strace [nginx]=nginx [wrk]=wrk [curl]=curl
-    [python3-venv]=python3-venv [valgrind]=valgrind)
+    [haproxy]=haproxy [openssl]=openssl [python3-venv]=python3-venv [valgrind]=valgrind)
 
 is_here() {
     if [[ $1 == python3-venv ]]; then
@@ -38,3 +38,10 @@ fi
 apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120)
 "${apt[@]}" update </dev/null
 "${apt[@]}" install -y --no-install-recommends "${missing[@]}" </dev/null >/dev/null
+
+# Only what was installed just now: a service that this machine had before is its owner's.
+for service in nginx haproxy redis-server; do
+    if [[ " ${missing[*]} " == *" $service "* && -d /run/systemd/system ]]; then
+        "${as_root[@]}" systemctl disable --now --quiet "$service" || echo "$service may start at boot" >&2
+    fi
+done
