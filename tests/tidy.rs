@@ -1,5 +1,6 @@
 //! The house rules that a machine can check: imports point down, `protocol` is pure, files are
-//! short and say what they are, words that mislead are not used, links lead somewhere.
+//! short and say what they are, words that mislead are not used, links lead somewhere, figures are
+//! those that were measured.
 //!
 //! The arrows are those of the table in ARCHITECTURE.md, no more and no fewer: a new one is a
 //! decision, written there in the same commit. Functions' lengths are clippy's.
@@ -9,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The longest file, in lines.
 const LINES_MAX: usize = 600;
@@ -409,4 +411,15 @@ fn what_make_offers_is_what_pages_name() {
         (!targets.contains(target)).then(|| format!("there is no make {target}"))
     });
     assert_none(&wrong);
+}
+
+/// The bench is reported by a script with tests of its own, one of which is this claim.
+#[test]
+fn the_figures_on_the_pages_are_those_that_were_measured() {
+    let told = Command::new("python3")
+        .args(["-B", "-m", "unittest", "discover", "-s", "bench/load"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
 }
