@@ -9,6 +9,7 @@ SHELL := /bin/bash
 SEED ?=
 WORLDS ?=
 ROUNDS ?= 200
+BENCH_ROUNDS ?= 5
 
 .PHONY: help
 help: ## this list
@@ -72,10 +73,23 @@ soak: setup ## the drills for long: ROUNDS=n
 golden: ## write the files anew that tests compare with
 	@SEMEL_GOLDEN=write scripts/test.sh --locked --test golden
 
-.PHONY: speed
-speed: build ## semel beside nginx on this machine; writes bench/README.md
-	@scripts/setup-tests.sh nginx wrk redis-server
-	@bench/first-look.sh target/release/semel
+.PHONY: bench-build
+bench-build: build
+	cargo build --release --locked --example bench-upstream
+
+.PHONY: bench
+bench: bench-build ## semel beside its peers, 20 minutes on two quiet cores: ONLY=S2,S3 BENCH_ROUNDS=n
+ifdef ONLY
+	@python3 bench/load --only '$(ONLY)' --rounds '$(BENCH_ROUNDS)' --out target/bench/some.json
+else
+	@python3 bench/load --rounds '$(BENCH_ROUNDS)'
+	@python3 bench/load/report.py target/bench
+endif
+
+.PHONY: bench-growth
+bench-growth: bench-build ## semel on stores that have kept up to a million operations
+	@python3 bench/load --only S6 --rounds 3 --out target/bench/growth.json
+	@python3 bench/load/report.py target/bench
 
 .PHONY: bench-instructions
 bench-instructions: build ## instructions, system calls and allocations per request
