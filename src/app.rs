@@ -187,7 +187,8 @@ impl App {
         let store: SharedStore = Arc::new(MeteredStore::new(store, Arc::clone(&metrics)));
         examine(&store, config.store.strict).await?;
         let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
-        let ledger = Arc::new(Ledger::new(store, secrets(&config), entropy));
+        let ledger = Ledger::new(store, secrets(&config), entropy).recalling(config.store.recall);
+        let ledger = Arc::new(ledger);
         let charter = ledger.enrol(config.key_rules_digest(), config.store.create).await?;
         tracing::info!(store = %charter.identity, generation = charter.generation, "store ready");
 

@@ -96,6 +96,14 @@ impl SizeText {
             .filter(|bytes| (1..=SIZE_MAX).contains(bytes))
             .ok_or(TextInvalid::SizeOut)
     }
+
+    /// The size in bytes, of something that may be left out: `0B` is none of it.
+    ///
+    /// # Errors
+    /// [`TextInvalid`] if it is no size.
+    pub fn parse_or_none(&self) -> Result<usize, TextInvalid> {
+        if self.0 == "0B" { Ok(0) } else { self.parse() }
+    }
 }
 
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
@@ -187,6 +195,8 @@ mod tests {
         assert_eq!(SizeText::new("1MB").parse(), Err(TextInvalid::Size));
         assert_eq!(SizeText::new("0B").parse(), Err(TextInvalid::SizeOut));
         assert_eq!(SizeText::new("2GiB").parse(), Err(TextInvalid::SizeOut));
+        assert_eq!(SizeText::new("0B").parse_or_none(), Ok(0));
+        assert_eq!(SizeText::new("16MiB").parse_or_none(), Ok(16 << 20));
     }
 
     #[test]

@@ -249,11 +249,14 @@ impl Ledger {
             Decision::Unverifiable => {
                 return Err(unverifiable().into());
             }
-            Decision::Follow
-            | Decision::Doubt
-            | Decision::Accepted
-            | Decision::Replay
-            | Decision::NotKept => Weighed::Verdict(known(self.view(&current)?)),
+            Decision::Replay => {
+                let view = self.view(&current)?;
+                self.recall_later(&current, &view);
+                Weighed::Verdict(known(view))
+            }
+            Decision::Follow | Decision::Doubt | Decision::Accepted | Decision::NotKept => {
+                Weighed::Verdict(known(self.view(&current)?))
+            }
         })
     }
 

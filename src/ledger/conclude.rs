@@ -399,6 +399,8 @@ impl Ledger {
         delivery: Delivery,
     ) -> Result<(), ReadError> {
         let taken = self.now();
+        // Whoever is told from now on is noted where that somebody left stands.
+        self.recall_no_more(operation.key);
         for _ in 0..SWAP_ROUNDS_MAX {
             let Some(mut held) = self.read(operation.key).await? else { return Ok(()) };
             if held.operation() != operation {
@@ -412,7 +414,11 @@ impl Ledger {
             let record = &held.record;
             let key = operation.key;
             match self.write(key, Some(held.token), token, record, Purpose::Record).await? {
-                Swapped::Done => return Ok(()),
+                Swapped::Done => {
+                    // What a claim read before this may be recalled by now.
+                    self.recall_no_more(operation.key);
+                    return Ok(());
+                }
                 Swapped::Lost(_) => {}
             }
         }

@@ -31,6 +31,7 @@ mod enrol;
 mod names;
 #[cfg(test)]
 mod names_tests;
+mod recall;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -40,6 +41,7 @@ pub use claim::{Ask, ClaimError, Unproven, Verdict};
 pub use conclude::{Change, Concluded, Pending};
 pub use enrol::EnrolError;
 pub use names::Traced;
+use recall::Recall;
 pub use views::{Accepted, InDoubt, InFlight, Released, Settled, View};
 pub use watch::MaySend;
 use watch::Watch;
@@ -83,6 +85,7 @@ pub struct Ledger {
     epoch: Instant,
     pending_bytes: AtomicUsize,
     watch: Watch,
+    recall: Recall,
     /// Why nothing may be claimed, by the last examination of the store.
     unfit: Mutex<Option<String>>,
 }
@@ -110,8 +113,14 @@ impl Ledger {
         let process = ProcessId::new(entropy::draw(&*entropy));
         let epoch = Instant::now();
         let (pending_bytes, unfit) = (AtomicUsize::new(0), Mutex::new(None));
-        let watch = Watch::default();
-        Self { store, secrets, entropy, process, epoch, pending_bytes, watch, unfit }
+        let (watch, recall) = (Watch::default(), Recall::new(0));
+        Self { store, secrets, entropy, process, epoch, pending_bytes, watch, recall, unfit }
+    }
+
+    /// The same, which recalls settled records within so many bytes.
+    #[must_use]
+    pub fn recalling(self, bytes: usize) -> Self {
+        Self { recall: Recall::new(bytes), ..self }
     }
 
     /// The store below, for examinations and the agenda.

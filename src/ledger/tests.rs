@@ -15,6 +15,7 @@ use crate::store::Store as _;
 use crate::store::faulty::{Fault, FaultyStore, Odds};
 use crate::store::memory::MemoryStore;
 
+mod recall;
 mod resent;
 
 const KEY: RecordKey = RecordKey::new([7; 16]);

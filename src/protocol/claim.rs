@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fingerprint::{Fingerprints, Matched};
-use super::record::{Record, Settlement, State};
+use super::record::{Identity, Record, Settlement, State};
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +59,37 @@ pub fn decide_same(record: &Record) -> Decision {
 fn decide_settled(record: &Record, settlement: &Settlement) -> Decision {
     let kept = record.entered.age() <= record.terms.retention;
     if kept && settlement.reply.is_some() { Decision::Replay } else { Decision::NotKept }
+}
+
+/// How long a settled record is recalled at the longest without being read again: what a person does
+/// to a store by hand shows by then.
+pub const RECALLED_MAX: Duration = Duration::from_secs(600);
+
+/// How long a process that has just read this record may tell its answer without reading it again;
+/// zero: not at all. `record` is as of when it was asked for.
+///
+/// An outcome on record never changes. What ends is its retention: half of what is left is far from
+/// that, whatever two clocks make of it. A record that somebody left unanswered is read each time,
+/// because who is told then must be noted on it at once.
+pub fn recalled_for(record: &Record) -> Duration {
+    let by_key = match record.identity {
+        Identity::Key | Identity::Further(_) => true,
+        // Nobody comes by such a record's own key.
+        Identity::Content(_) => false,
+    };
+    match &record.state {
+        State::Settled(Settlement { reply: Some(_), .. })
+            if by_key && record.delivery.left.is_none() =>
+        {
+            let left = record.terms.retention.saturating_sub(record.entered.age());
+            (left / 2).min(RECALLED_MAX)
+        }
+        State::Settled(_)
+        | State::InFlight
+        | State::Accepted { .. }
+        | State::InDoubt { .. }
+        | State::Released { .. } => Duration::ZERO,
+    }
 }
 
 /// Whether the pointer that a business key left behind may now lead to a new operation: its

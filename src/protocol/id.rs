@@ -125,7 +125,7 @@ impl Token {
 ///
 /// It carries the record key and the attempt, so that a state can be asked for in one round trip.
 /// Both are useless without the store: the first is a keyed digest, the second random.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct OperationId {
     /// Where its record is.
     pub key: RecordKey,

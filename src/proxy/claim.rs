@@ -124,7 +124,12 @@ impl Proxy {
                 Standing::Follower(flight) | Standing::Doubt(flight) => {
                     witness.belongs_to(flight.operation(), true, &this);
                 }
-                Standing::Known(view) => witness.belongs_to(view.operation(), true, &this),
+                Standing::Known(view) => {
+                    if this.recalled(lane, &identified).is_some() {
+                        witness.recalls();
+                    }
+                    witness.belongs_to(view.operation(), true, &this);
+                }
                 Standing::Mismatch(_)
                 | Standing::Bound(_)
                 | Standing::Refused(..)

@@ -30,6 +30,7 @@ pub mod follow;
 pub mod identify;
 pub mod prefer;
 pub mod problem;
+mod recalled;
 pub mod respond;
 pub mod route;
 pub mod shape;
@@ -43,6 +44,7 @@ use follow::{LookedUp, Patience, Waited};
 use identify::{ReadBody, Unidentified};
 use prefer::{Arrival, Wishes};
 use problem::Slug;
+use recalled::Told;
 use respond::{Answer, Body, Role};
 use route::{Duplicates, Mode, Route, Routed, Table};
 use witness::Witness;
@@ -82,6 +84,7 @@ pub struct Proxy {
     tasks: Tasks,
     metrics: Arc<Metrics>,
     requests: Semaphore,
+    told: Arc<Told>,
     well_known: WellKnown,
 }
 
@@ -150,8 +153,8 @@ impl Proxy {
             };
             lanes.insert(route.name.clone(), lane);
         }
-        let requests = Semaphore::new(REQUESTS_MAX);
-        Ok(Self { table, lanes, upstreams, attempts, tasks, metrics, requests, well_known })
+        let (requests, told) = (Semaphore::new(REQUESTS_MAX), Arc::default());
+        Ok(Self { table, lanes, upstreams, attempts, tasks, metrics, requests, told, well_known })
     }
 
     /// How each route's operations are looked up, for the reconciler.
@@ -253,6 +256,10 @@ impl Proxy {
         };
         let witness = Witness::new(&identified, arrived);
         let receipt = witness.receipt(caller, &self);
+        if let Some(settled) = self.recalled(lane, &identified) {
+            let response = self.tell_recalled(lane, settled, &witness);
+            return witness::attach(&self, receipt, response).await;
+        }
         let wishes = match route.mode {
             Mode::Enforce => Wishes::of(&head.headers),
             // Who only watches neither hurries nor answers for anybody.

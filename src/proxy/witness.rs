@@ -47,6 +47,8 @@ pub(super) struct Seen {
     content: Option<RecordKey>,
     /// It came for an operation that another request had begun.
     late: OnceLock<()>,
+    /// Its operation is settled, and nobody had left it unanswered when that was read.
+    recalled: OnceLock<()>,
 }
 
 impl Witness {
@@ -59,8 +61,8 @@ impl Witness {
             Identity::Key | Identity::Further(_) => content.is_some(),
         };
         Self(watched.then(|| {
-            let (operation, left, passed, late) = Default::default();
-            Arc::new(Seen { arrived, operation, left, passed, content, late })
+            let (operation, left, passed, late, recalled) = Default::default();
+            Arc::new(Seen { arrived, operation, left, passed, content, late, recalled })
         }))
     }
 
@@ -82,6 +84,13 @@ impl Witness {
             }
         });
         Some((seen, receipt))
+    }
+
+    /// Its operation is recalled: that it was told is noted later, together with others.
+    pub(super) fn recalls(&self) {
+        if let Some(seen) = &self.0 {
+            let _ = seen.recalled.set(());
+        }
     }
 
     /// Its request stands for this operation; `late`: another one had begun it.
@@ -138,6 +147,10 @@ impl Proxy {
         let ended = async move { drop(ended.await) };
         let Some(&operation) = seen.operation.get() else { return ended };
         if seen.passed.get().is_some() {
+            return ended;
+        }
+        if delivered == Delivered::Whole && seen.recalled.get().is_some() {
+            self.note_told_later(operation, seen.arrived);
             return ended;
         }
         let flight = self.attempts.flights().join(operation);

@@ -4,7 +4,7 @@
 //! a store that was flushed, exchanged or restored, before that costs a second charge.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{Charter, Purpose, Refusal};
 
@@ -16,12 +16,30 @@ pub const COUNT_LEAP: u64 = 1 << 40;
 pub struct Fence {
     charter: RwLock<Option<Charter>>,
     seen: AtomicU64,
+    turns: Arc<AtomicU64>,
 }
 
 impl Fence {
     /// Binds every later swap to this charter.
     pub fn bind(&self, charter: Charter) {
         *self.charter.write().unwrap_or_else(PoisonError::into_inner) = Some(charter);
+        self.turn();
+    }
+
+    /// The same fence as it is now, to hold an answer against what was known when its question was
+    /// asked. What it refuses is a turn of this one.
+    pub fn as_of_now(&self) -> Self {
+        let charter = RwLock::new(self.charter());
+        Self { charter, seen: AtomicU64::new(self.seen()), turns: Arc::clone(&self.turns) }
+    }
+
+    /// How often it was bound or has refused: while this stays, the store was the one that it was.
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Acquire)
+    }
+
+    fn turn(&self) {
+        self.turns.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The charter that swaps carry, if bound.
@@ -44,6 +62,15 @@ impl Fence {
     /// # Errors
     /// The [`Refusal`] that says what does not fit.
     pub fn admit(
+        &self,
+        purpose: Option<Purpose>,
+        theirs: Option<&Charter>,
+        count: u64,
+    ) -> Result<(), Refusal> {
+        self.hold_against(purpose, theirs, count).inspect_err(|_| self.turn())
+    }
+
+    fn hold_against(
         &self,
         purpose: Option<Purpose>,
         theirs: Option<&Charter>,
@@ -113,5 +140,20 @@ mod tests {
 
         assert_eq!(bound().admit(Some(Purpose::Record), Some(&raised), 10), Ok(()));
         assert!(bound().admit(Some(Purpose::Claim), Some(&raised), 10).is_err());
+    }
+
+    #[test]
+    fn it_turns_when_it_is_bound_or_refuses_and_at_nothing_else() {
+        let fence = bound();
+        let before = fence.turns();
+
+        assert!(fence.admit(None, Some(&CHARTER), 11).is_ok());
+        assert_eq!(fence.turns(), before);
+
+        assert!(fence.as_of_now().admit(None, Some(&CHARTER), 9).is_err());
+        assert_eq!(fence.turns(), before + 1);
+
+        fence.bind(Charter { generation: 2, ..CHARTER });
+        assert_eq!(fence.turns(), before + 2);
     }
 }

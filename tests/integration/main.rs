@@ -18,6 +18,7 @@ mod path_lookup_strategies;
 mod path_names;
 mod path_outcomes;
 mod path_passing;
+mod path_recall;
 mod path_reference;
 mod path_resend;
 mod path_shape;

@@ -45,6 +45,9 @@ pub(crate) async fn end(world: &Arc<World>, purchases: &[Purchase]) {
         readable(world);
     }
     for process in world.processes() {
+        if process.has_recalled() {
+            world.book.sometimes("told what was recalled");
+        }
         let drained = process.tasks.drain(grace * 2, Duration::from_secs(3)).await;
         let shifted = world.stepped_back.load(Ordering::Relaxed);
         world

@@ -37,7 +37,7 @@ use world::Outcome;
 /// How many worlds are played if nothing is said.
 const WORLDS: u64 = 2000;
 /// Rare states: if a round of worlds never gets there, it proves less than it seems to.
-const REACHED: [&str; 56] = [
+const REACHED: [&str; 57] = [
     "a business key was free again after its window",
     "a business pointer was replaced",
     "a claim became a name of another operation",
@@ -94,6 +94,7 @@ const REACHED: [&str; 56] = [
     "told: overloaded",
     "told: reply not kept",
     "told: unrecorded",
+    "told what was recalled",
 ];
 
 /// How many violated worlds are reported.

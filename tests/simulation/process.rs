@@ -66,6 +66,9 @@ pub(crate) struct Terms {
     pub(crate) look_up: Arc<LookUp>,
 }
 
+/// Room for a dozen settled records, so that some have to go.
+const RECALL: usize = 40_000;
+
 /// What may change from one incarnation of a process to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Setup {
@@ -82,6 +85,7 @@ pub(crate) struct Process {
     pub(crate) life: Arc<Life>,
     pub(crate) tasks: Tasks,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) metrics: Arc<Metrics>,
     proxy: Arc<Proxy>,
     admin: Arc<Admin>,
 }
@@ -198,7 +202,7 @@ impl Process {
         let tasks = Tasks::new(Some(Arc::new(Leash(Arc::clone(&life)))));
         let link = Link::new(depot, name.clone(), seed);
         let entropy = Arc::new(SeededEntropy::new(seed));
-        let ledger = Arc::new(Ledger::new(link, setup.secrets(), entropy));
+        let ledger = Arc::new(Ledger::new(link, setup.secrets(), entropy).recalling(RECALL));
         ledger.enrol(setup.rules(), false).await?;
         let metrics = Arc::new(Metrics::new().unwrap());
         let (flights, wishes) = Flights::new();
@@ -234,12 +238,20 @@ impl Process {
             Arc::clone(&ledger),
             flights,
             look_ups,
-            metrics,
+            Arc::clone(&metrics),
             tasks.clone(),
             ADMIN_TOKEN.to_owned(),
         );
         let (proxy, admin) = (Arc::new(proxy), Arc::new(admin));
-        Ok(Arc::new(Self { name, setup, life, tasks, ledger, proxy, admin }))
+        Ok(Arc::new(Self { name, setup, life, tasks, ledger, metrics, proxy, admin }))
+    }
+
+    /// Whether it has told anybody what it recalled.
+    pub(crate) fn has_recalled(&self) -> bool {
+        let claims = &self.metrics.claims;
+        ["payments", "orders"]
+            .iter()
+            .any(|route| claims.with_label_values(&[*route, "recalled"]).get() > 0)
     }
 
     pub(crate) fn is_serving(&self) -> bool {

@@ -80,6 +80,8 @@ pub struct Store {
     pub create: bool,
     /// Whether one that may lose records is refused.
     pub strict: bool,
+    /// How many bytes of settled records may be recalled.
+    pub recall: usize,
 }
 
 /// Which store.
@@ -245,7 +247,8 @@ fn store(raw: &raw::Store, outside: Outside<'_>, problems: &mut Problems) -> Opt
             Place::Redis { url: url?, password }
         }
     };
-    Some(Store { place, create: raw.create, strict: raw.strict })
+    let recall = problems.note("store.recall", raw.recall.parse_or_none())?;
+    Some(Store { place, create: raw.create, strict: raw.strict, recall })
 }
 
 fn redis_url(raw: &raw::Store, problems: &mut Problems) -> Option<SecretText> {

@@ -121,6 +121,9 @@ pub struct Store {
     pub create: bool,
     /// Whether a store that may lose records on a restart is refused rather than warned about.
     pub strict: bool,
+    /// How much memory may hold settled answers that were replayed from the store, so that the next
+    /// replay here need not ask it; for ten minutes at the longest. `0B`: the store is always asked.
+    pub recall: SizeText,
 }
 
 impl Default for Store {
@@ -132,6 +135,7 @@ impl Default for Store {
             password: None,
             create: true,
             strict: false,
+            recall: SizeText::new("16MiB"),
         }
     }
 }

@@ -175,12 +175,7 @@ impl RedisStore {
     /// What the fence says now. Calls overtake each other, so an answer is held against what was
     /// known when its question was asked, not against what is known by the time it is read.
     fn asked(&self) -> Fence {
-        let asked = Fence::default();
-        if let Some(charter) = self.fence.charter() {
-            asked.bind(charter);
-        }
-        asked.saw(self.fence.seen());
-        asked
+        self.fence.as_of_now()
     }
 
     /// Runs a script that reads, and lets its answer through the fence.
