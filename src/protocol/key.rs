@@ -1,82 +1,23 @@
-//! Secrets, idempotency keys and where they come from, scopes, and the record keys made of them.
+//! Idempotency keys and where they come from, scopes, and the record keys made of them.
 
 use std::fmt;
 
 use bytes::Bytes;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, Method};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
-use zeroize::Zeroizing;
 
 use super::form;
 use super::id::RecordKey;
 use super::json::{self, Found, NotJson, Pointer, Value};
+use super::secret::Framed;
+pub use super::secret::{Secret, SecretId};
+
+/// Room for most scopes.
+const SCOPE_BYTES_USUAL: usize = 256;
 
 /// The longest idempotency key that is taken, in bytes.
 pub const KEY_BYTES_MAX: usize = 255;
-
-/// 32 secret bytes that never show themselves.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Zeroizing<[u8; 32]>);
-
-/// Names a secret without telling it: the start of a keyed digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct SecretId([u8; 4]);
-
-impl SecretId {
-    /// Takes bytes as they are.
-    pub const fn new(bytes: [u8; 4]) -> Self {
-        Self(bytes)
-    }
-}
-
-impl Secret {
-    /// Takes the bytes.
-    pub fn new(bytes: [u8; 32]) -> Self {
-        Self(Zeroizing::new(bytes))
-    }
-
-    /// The bytes, for ciphers.
-    pub fn bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-
-    /// Its name.
-    pub fn id(&self) -> SecretId {
-        let digest = self.digest("semel secret id", &[]);
-        SecretId([digest[0], digest[1], digest[2], digest[3]])
-    }
-
-    /// A check that two processes have the same secret, safe to store beside what it protects.
-    pub fn check(&self) -> [u8; 16] {
-        let digest = self.digest("semel secret check", &[]);
-        let mut check = [0; 16];
-        check.copy_from_slice(&digest[..16]);
-        check
-    }
-
-    /// HMAC-SHA-256 over a domain and parts, each with its length in front, so that no two lists
-    /// of parts run into each other.
-    pub fn digest(&self, domain: &str, parts: &[&[u8]]) -> [u8; 32] {
-        // HMAC takes a key of any length; the error is for other MACs.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.bytes()) else {
-            unreachable!("HMAC takes a key of any length")
-        };
-        for part in std::iter::once(domain.as_bytes()).chain(parts.iter().copied()) {
-            mac.update(&(part.len() as u64).to_be_bytes());
-            mac.update(part);
-        }
-        mac.finalize().into_bytes().into()
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
 
 /// What key sources, scopes and fingerprints may look at. The body is whole.
 #[derive(Debug, Clone, Copy)]
@@ -209,56 +150,57 @@ pub enum ScopeRule {
 
 /// A key space: the parts that the record key is made of beside the idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scope(Vec<Vec<u8>>);
+pub struct Scope(Framed);
 
 impl ScopeRule {
     /// The scope of a request to an upstream: upstream, method, path, and who asks.
     pub fn scope(&self, upstream: &str, request: &RequestView<'_>) -> Scope {
-        let mut parts = vec![
-            upstream.as_bytes().to_vec(),
-            request.method.as_str().as_bytes().to_vec(),
-            request.path.as_bytes().to_vec(),
-        ];
+        let mut scope = Framed::with_capacity(SCOPE_BYTES_USUAL);
+        scope.part(upstream.as_bytes());
+        scope.part(request.method.as_str().as_bytes());
+        scope.part(request.path.as_bytes());
         match self {
             Self::Credentials(headers) => {
-                parts.push(b"credentials".to_vec());
+                scope.part(b"credentials");
                 for name in headers {
-                    let values: Vec<_> = request.headers.get_all(name).iter().collect();
-                    parts.push(name.as_str().as_bytes().to_vec());
-                    parts.push((values.len() as u64).to_be_bytes().to_vec());
-                    parts.extend(values.into_iter().map(|value| value.as_bytes().to_vec()));
+                    let values = request.headers.get_all(name);
+                    scope.part(name.as_str().as_bytes());
+                    scope.part(&(values.iter().count() as u64).to_be_bytes());
+                    values.iter().for_each(|value| scope.part(value.as_bytes()));
                 }
             }
             Self::Fixed(name) => {
-                parts.push(b"fixed".to_vec());
-                parts.push(name.as_bytes().to_vec());
+                scope.part(b"fixed");
+                scope.part(name.as_bytes());
             }
         }
-        Scope(parts)
+        Scope(scope)
     }
 }
 
 /// Where the record of (scope, key) is.
 pub fn record_key(index: &Secret, scope: &Scope, key: &IdempotencyKey) -> RecordKey {
-    derived(index, "semel record", scope, key.as_bytes())
+    derived(index, "semel record", scope, [key.as_bytes()])
 }
 
 /// Where the pointer of (scope, content) is. `content` is the digest of the canonical request.
 pub fn content_key(index: &Secret, scope: &Scope, content: &[u8; 32]) -> RecordKey {
-    derived(index, "semel content", scope, content)
+    derived(index, "semel content", scope, [&content[..]])
 }
 
 /// Where the pointer of (scope, business key) is.
 pub fn business_key(index: &Secret, scope: &Scope, business: &BusinessKey) -> RecordKey {
-    let mut parts: Vec<&[u8]> = scope.0.iter().map(Vec::as_slice).collect();
-    parts.extend(business.0.iter().map(Vec::as_slice));
-    shortened(index.digest("semel business", &parts))
+    derived(index, "semel business", scope, business.0.iter().map(Vec::as_slice))
 }
 
-fn derived(index: &Secret, domain: &str, scope: &Scope, last: &[u8]) -> RecordKey {
-    let mut parts: Vec<&[u8]> = scope.0.iter().map(Vec::as_slice).collect();
-    parts.push(last);
-    shortened(index.digest(domain, &parts))
+/// The digest of a domain, the scope's parts and these.
+fn derived<'a>(
+    index: &Secret,
+    domain: &str,
+    scope: &Scope,
+    last: impl IntoIterator<Item = &'a [u8]>,
+) -> RecordKey {
+    shortened(index.digest_after(domain, &scope.0, last))
 }
 
 fn shortened(digest: [u8; 32]) -> RecordKey {
@@ -561,6 +503,29 @@ mod tests {
             let found = found.map(|key| key.map(str::to_owned));
             assert_eq!(find(headers, query, body), found, "{query} {body}");
         }
+    }
+
+    #[test]
+    fn a_record_key_is_the_digest_of_its_scope_part_by_part() {
+        let mut headers = HeaderMap::new();
+        for value in ["Bearer a", "Bearer b"] {
+            headers.append("authorization", HeaderValue::from_static(value));
+        }
+        let (method, path, query) = (&Method::POST, "/v1/payments", None);
+        let request = RequestView { method, path, query, headers: &headers, body: &Bytes::new() };
+        let names = ["authorization", "x-api-key"].map(HeaderName::from_static);
+        let scope = ScopeRule::Credentials(names.to_vec()).scope("payments", &request);
+        let (index, key) = (Secret::new([1; 32]), IdempotencyKey::parse(b"k-1").unwrap());
+
+        let (two, none) = (2u64.to_be_bytes(), 0u64.to_be_bytes());
+        let (bearers, no_key) = ([&b"Bearer a"[..], b"Bearer b"], &b"x-api-key"[..]);
+        let who = [&b"credentials"[..], b"authorization", &two, bearers[0], bearers[1], no_key];
+        let before = [&b"payments"[..], b"POST", b"/v1/payments"];
+        let parts = [&before[..], &who, &[&none, b"k-1"]].concat();
+        assert_eq!(
+            record_key(&index, &scope, &key),
+            shortened(index.digest("semel record", &parts))
+        );
     }
 
     proptest! {

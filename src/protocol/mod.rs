@@ -20,6 +20,7 @@ pub mod record;
 pub mod reference;
 pub mod resend;
 pub mod seal;
+mod secret;
 
 #[cfg(test)]
 mod tests;

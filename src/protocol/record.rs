@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use postcard::ser_flavors::Flavor;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::fingerprint::Fingerprint;
 use super::id::{AttemptId, OperationId, ProcessId, RecordKey};
@@ -17,6 +18,9 @@ use super::seal::Sealed;
 
 /// Version of the wire form. A process refuses any other: unreadable is an error, never "absent".
 const WIRE_VERSION: u8 = 2;
+
+/// Room for most entries: a record in flight has about 250 bytes.
+const ENTRY_BYTES_USUAL: usize = 512;
 
 /// How many timeline entries a record keeps; the first and the newest stay.
 pub const TIMELINE_MAX: usize = 32;
@@ -377,9 +381,24 @@ pub struct Reply {
     /// Status code.
     pub status: u16,
     /// End-to-end headers, in order.
+    #[serde(serialize_with = "whole_values")]
     pub headers: Vec<(String, Vec<u8>)>,
     /// The whole body.
     pub body: Bytes,
+}
+
+/// Writes headers as they would be anyway, with values in one piece instead of byte by byte.
+fn whole_values<S: Serializer>(
+    headers: &[(String, Vec<u8>)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    struct Whole<'a>(&'a [u8]);
+    impl Serialize for Whole<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_bytes(self.0)
+        }
+    }
+    serializer.collect_seq(headers.iter().map(|(name, value)| (name, Whole(value))))
 }
 
 /// Bytes in a store that are not an entry that this version understands.
@@ -393,14 +412,50 @@ pub enum Unreadable {
     Damaged,
 }
 
+/// An entry with a record that stays where it is.
+#[derive(Serialize)]
+enum EntryOf<'a> {
+    // In the same place as in `Entry`, so that it encodes alike.
+    Record(&'a Record),
+}
+
+/// A vector that has begun already. (Postcard's own are empty at first, or slow for single bytes, of
+/// which names and digests are written.)
+struct Grown(Vec<u8>);
+
+impl Flavor for Grown {
+    type Output = Vec<u8>;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Self::Output> {
+        Ok(self.0)
+    }
+}
+
+fn encoded(entry: &impl Serialize) -> Bytes {
+    let mut bytes = Vec::with_capacity(ENTRY_BYTES_USUAL);
+    bytes.push(WIRE_VERSION);
+    // Serialising plain data into memory has no way to fail.
+    let mut bytes = postcard::serialize_with_flavor(entry, Grown(bytes)).unwrap_or_default();
+    assert!(bytes.len() > 1, "an entry encodes to something");
+    // Stores and caches may keep it for long.
+    bytes.shrink_to_fit();
+    bytes.into()
+}
+
 impl Entry {
     /// The form that a store keeps.
     pub fn encode(&self) -> Bytes {
-        let bytes = vec![WIRE_VERSION];
-        // Serialising plain data into memory has no way to fail.
-        let bytes = postcard::to_extend(self, bytes).unwrap_or_default();
-        assert!(bytes.len() > 1, "an entry encodes to something");
-        bytes.into()
+        encoded(self)
     }
 
     /// Reads what a store kept, and brings its ages up to now.
@@ -426,6 +481,11 @@ impl Entry {
 }
 
 impl Record {
+    /// The form that a store keeps of it: the same as of an [`Entry`] with this record.
+    pub fn encode(&self) -> Bytes {
+        encoded(&EntryOf::Record(self))
+    }
+
     /// Its public name.
     pub fn operation(&self, key: RecordKey) -> OperationId {
         OperationId { key, attempt: self.attempt }

@@ -4,6 +4,7 @@
 //! record key, attempt and fingerprint as associated data: a sealed text that was moved to another
 //! record does not open.
 
+use bytes::Bytes;
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,8 @@ use super::key::{Secret, SecretId};
 pub struct Sealed {
     secret: SecretId,
     nonce: Nonce,
-    text: Vec<u8>,
+    // Not a `Vec`, whose bytes serde would take and give one by one; the form is the same.
+    text: Bytes,
 }
 
 /// A number used once. The caller draws it at random.
@@ -78,7 +80,7 @@ impl Seals {
         // The cipher fails only for texts of over 256 GiB, which no limit of ours lets through.
         let text = cipher(&self.newest).encrypt(&XNonce::from(nonce), payload).unwrap_or_default();
         assert!(!text.is_empty(), "a sealed text has at least its tag");
-        Sealed { secret: self.newest.id(), nonce, text }
+        Sealed { secret: self.newest.id(), nonce, text: text.into() }
     }
 
     /// Decrypts, after checking that the text belongs here.

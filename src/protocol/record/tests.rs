@@ -182,7 +182,34 @@ fn ages(entry: &mut Entry) -> Vec<&mut Ago> {
     ages
 }
 
+/// A reply as serde would write it if it were not told otherwise.
+#[derive(Serialize)]
+struct Plain<'a> {
+    status: u16,
+    headers: &'a [(String, Vec<u8>)],
+    body: &'a [u8],
+}
+
 proptest! {
+    #[test]
+    fn a_record_in_place_encodes_like_its_entry(record in record()) {
+        prop_assert_eq!(record.encode(), Entry::Record(Box::new(record)).encode());
+    }
+
+    #[test]
+    fn a_reply_in_whole_pieces_has_the_form_that_it_always_had(
+        status in any::<u16>(),
+        headers in proptest::collection::vec((".*", any::<Vec<u8>>()), 0..4),
+        body in any::<Vec<u8>>(),
+    ) {
+        let plain = Plain { status, headers: &headers, body: &body };
+        let plain = postcard::to_stdvec(&plain).unwrap();
+        let reply = Reply { status, headers, body: body.into() };
+
+        prop_assert_eq!(postcard::to_stdvec(&reply).unwrap(), &plain[..]);
+        prop_assert_eq!(postcard::from_bytes::<Reply>(&plain).unwrap(), reply);
+    }
+
     #[test]
     fn an_entry_survives_its_bytes(entry in entry()) {
         prop_assert_eq!(Entry::read(&entry.encode(), Duration::ZERO), Ok(entry));
