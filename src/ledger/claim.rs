@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::views::{Accepted, InDoubt, InFlight, Settled, View};
-use super::{Found, Ledger, PART_INPUTS, ReadError, SWAP_ROUNDS_MAX};
+use super::{Found, Ledger, PART_INPUTS, ReadError, SWAP_ROUNDS_MAX, put};
 use crate::entropy;
 use crate::protocol::attempt::{Claimed, Held, Unspent};
 use crate::protocol::claim::{Decision, decide};
@@ -15,7 +15,7 @@ use crate::protocol::key::KeyTag;
 use crate::protocol::record::{
     Ago, Delivery, Doubt, Happening, Identity, Pointer, Recognised, Record, State, Terms,
 };
-use crate::store::{Purpose, Refusal, StoreError, Swapped};
+use crate::store::{Purpose, Refusal, StoreError, Stored, Swap, Swapped};
 
 /// What a caller wants to own.
 #[derive(Debug, Clone, Copy)]
@@ -137,8 +137,13 @@ impl Unproven {
 }
 
 impl Ledger {
-    /// Claims this record, or says what is known instead, or where its key leads.
-    pub(super) async fn claim_record(&self, ask: &Ask<'_>) -> Result<Landed, ClaimError> {
+    /// Claims this record, or says what is known instead, or where its key leads. A claim brings what
+    /// is `beside` it.
+    pub(super) async fn claim_record(
+        &self,
+        ask: &Ask<'_>,
+        beside: Option<RecordKey>,
+    ) -> Result<Landed, ClaimError> {
         if self.is_saturated() {
             return Err(ClaimError::Saturated);
         }
@@ -166,18 +171,21 @@ impl Ledger {
             let from = expected.as_ref().map(|current| &current.record);
             assert_eq!(invariants::edge(from, &held.record), Ok(()), "claims follow the diagram");
             let replaces = expected.as_ref().map(|current| current.token);
-            let swapped = self.write(ask.key, replaces, token, &held.record, Purpose::Claim).await;
+            let (write, purpose) = (put(&held.record), Purpose::Claim);
+            let swap = Swap { key: ask.key, expected: replaces, token, write, purpose };
+            let swapped = self.swap_and_load(&swap, beside).await;
             held.token = token;
             held.as_of = asked;
             let stored = match swapped {
-                Ok(Swapped::Done) => {
-                    return Ok(Landed::Verdict(Verdict::Claimed(Claimed::confirmed(held))));
+                Ok((Swapped::Done, stored)) => {
+                    let beside = stored.map(|stored| Beside { stored, asked });
+                    return Ok(Landed::Claimed(Claimed::confirmed(held), beside));
                 }
-                Ok(Swapped::Lost(None)) => {
+                Ok((Swapped::Lost(None), _)) => {
                     expected = None;
                     continue;
                 }
-                Ok(Swapped::Lost(Some(stored))) => stored,
+                Ok((Swapped::Lost(Some(stored)), _)) => stored,
                 Err(StoreError::Unconfirmed(why)) => {
                     return Err(ClaimError::Unconfirmed(why, Box::new(Unproven(held))));
                 }
@@ -200,7 +208,7 @@ impl Ledger {
                 }
                 Found::Record(current) => match self.weigh(current, ask.fingerprints).await? {
                     Weighed::Claimable(current) => expected = Some(current),
-                    Weighed::Verdict(verdict) => return Ok(Landed::Verdict(verdict)),
+                    Weighed::Verdict(verdict) => return Ok(Landed::Known(verdict)),
                     Weighed::Changed => expected = None,
                 },
             }
@@ -244,7 +252,8 @@ impl Ledger {
     ) -> Result<Weighed, ClaimError> {
         Ok(match decide(Some(&current.record), fingerprints) {
             Decision::Claim => Weighed::Claimable(current),
-            Decision::Overdue => self.doubt_silent_owner(current).await?,
+            // Rare, and large: in a box, so that every other claim is the smaller.
+            Decision::Overdue => Box::pin(self.doubt_silent_owner(current)).await?,
             Decision::Mismatch => Weighed::Verdict(Verdict::Mismatch(self.view(&current)?)),
             Decision::Unverifiable => {
                 return Err(unverifiable().into());
@@ -293,9 +302,17 @@ impl Ledger {
 
 /// What was under the key that was to be claimed.
 pub(super) enum Landed {
-    Verdict(Verdict),
+    Claimed(Claimed, Option<Beside>),
+    /// Somebody else's.
+    Known(Verdict),
     /// A pointer, under this token.
     Pointer(Token, Pointer),
+}
+
+/// What was read together with a claim, and when that was asked for.
+pub(super) struct Beside {
+    pub(super) stored: Stored,
+    pub(super) asked: Duration,
 }
 
 pub(super) enum Weighed {

@@ -210,17 +210,28 @@ impl Ledger {
         record: &Record,
         purpose: Purpose,
     ) -> Result<Swapped, StoreError> {
-        let (due, tag) = agenda(record);
-        let bytes = Entry::Record(Box::new(record.clone())).encode();
-        let write = Write::Put { bytes, due, tag };
+        let write = put(record);
         self.swap(&Swap { key, expected, token, write, purpose }).await
     }
 
     async fn swap(&self, swap: &Swap) -> Result<Swapped, StoreError> {
-        let mut last = self.store.swap(swap).await;
+        self.swap_and_load(swap, None).await.map(|(swapped, _)| swapped)
+    }
+
+    /// Swaps, and reads what is beside the swap once it is done.
+    async fn swap_and_load(
+        &self,
+        swap: &Swap,
+        beside: Option<RecordKey>,
+    ) -> Result<(Swapped, Option<Stored>), StoreError> {
+        let ask = async || match beside {
+            Some(beside) => self.store.swap_and_load(swap, beside).await,
+            None => self.store.swap(swap).await.map(|swapped| (swapped, None)),
+        };
+        let mut last = ask().await;
         for _ in 1..CONFIRM_ROUNDS_MAX {
             let Err(StoreError::Unconfirmed(why)) = last else { break };
-            last = match self.store.swap(swap).await {
+            last = match ask().await {
                 // It cannot be asked now, which does not tell what became of the first time.
                 Err(StoreError::Unreachable(_)) => return Err(StoreError::Unconfirmed(why)),
                 Err(StoreError::Refused(_)) => return Err(StoreError::Unconfirmed(why)),
@@ -271,8 +282,7 @@ impl Ledger {
         held.catch_up(self.now());
         let token = held.next_token();
         let (_, tag) = agenda(&held.record);
-        let bytes = Entry::Record(Box::new(held.record.clone())).encode();
-        let write = Write::Put { bytes, due: Some(due), tag };
+        let write = Write::Put { bytes: held.record.encode(), due: Some(due), tag };
         let swap = Swap {
             key: held.key,
             expected: Some(held.token),
@@ -397,6 +407,12 @@ pub enum Renewed {
     Changed,
     /// The store no longer has our record.
     Vanished,
+}
+
+/// What a swap leaves of a record.
+fn put(record: &Record) -> Write {
+    let (due, tag) = agenda(record);
+    Write::Put { bytes: record.encode(), due, tag }
 }
 
 /// When a record is to come up again, and under which tag it is listed.

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use super::claim::{BY_POINTER_MAX, Landed, Weighed};
+use super::claim::{BY_POINTER_MAX, Beside, Landed, Weighed};
 use super::{
     Ask, ClaimError, Concluded, Found, Ledger, ReadError, SWAP_ROUNDS_MAX, Unproven, Verdict,
 };
@@ -72,18 +72,35 @@ impl Ledger {
         let started = self.now();
         let (first, is_ours) = match ask.identity {
             Identity::Key | Identity::Further(_) => (ask.key, true),
-            Identity::Content(at) => self.content_target(at, &ask.terms).await?,
+            Identity::Content(at) => Box::pin(self.content_target(at, &ask.terms)).await?,
         };
-        let (landed, orphan) = tokio::join!(self.land(ask, first), self.orphan(ask));
-        let (verdict, way) = landed?;
-        let Verdict::Claimed(claimed) = verdict else { return Ok(Some(verdict)) };
+        let (claimed, beside, way) = match self.land(ask, first).await? {
+            (Landed::Claimed(claimed, beside), way) => (claimed, beside, way),
+            (Landed::Known(verdict), _) => return Ok(Some(verdict)),
+            (Landed::Pointer(..), _) => return Err(too_far().into()),
+        };
         let by_content = matches!(ask.identity, Identity::Content(_));
         let in_time = self.now().saturating_sub(started) <= BY_POINTER_MAX;
         if by_content && !(is_ours && in_time) {
             // The pointer may have been purged and another written by now: this must not be sent.
-            return self.give_back(claimed).await;
+            return Box::pin(self.give_back(claimed)).await;
         }
-        match orphan {
+        if beside.is_none() && way.is_empty() && ask.business.is_none() {
+            return Ok(Some(Verdict::Claimed(claimed)));
+        }
+        // In a box, so that claims which have one name only are the smaller.
+        Box::pin(self.settle_names(ask, claimed, beside, way)).await
+    }
+
+    /// Sees to it that a claim has all its names, or becomes one itself.
+    async fn settle_names(
+        &self,
+        ask: &Ask<'_>,
+        claimed: Claimed,
+        beside: Option<Beside>,
+        way: Vec<Step>,
+    ) -> Result<Option<Verdict>, ClaimError> {
+        match self.orphan(ask, beside).await {
             Ok(Some(orphan)) if orphan.key != claimed.held().key => {
                 self.turn(ask, claimed, orphan, Recognised::Orphan).await
             }
@@ -97,7 +114,11 @@ impl Ledger {
         &self,
         ask: &Ask<'_>,
         first: RecordKey,
-    ) -> Result<(Verdict, Vec<Step>), ClaimError> {
+    ) -> Result<(Landed, Vec<Step>), ClaimError> {
+        let beside = match ask.identity {
+            Identity::Key => ask.content,
+            Identity::Content(_) | Identity::Further(_) => None,
+        };
         let (mut key, mut way) = (first, Vec::new());
         for _ in 0..=HOPS_MAX {
             let identity = match ask.identity {
@@ -106,8 +127,8 @@ impl Ledger {
                     identity
                 }
             };
-            match self.claim_record(&Ask { key, identity, ..*ask }).await? {
-                Landed::Verdict(verdict) => return Ok((verdict, way)),
+            match self.claim_record(&Ask { key, identity, ..*ask }, beside).await? {
+                landed @ (Landed::Claimed(..) | Landed::Known(_)) => return Ok((landed, way)),
                 Landed::Pointer(token, pointer) => {
                     way.push(Step { at: key, token, pointer });
                     key = pointer.to;
@@ -153,10 +174,15 @@ impl Ledger {
     }
 
     /// The operation of the same content whose caller left unanswered, if there is one.
-    async fn orphan(&self, ask: &Ask<'_>) -> Result<Option<Held>, ReadError> {
-        let (Identity::Key, Some(content)) = (ask.identity, ask.content) else { return Ok(None) };
-        let asked = self.now();
-        let Some(stored) = self.store().load(content).await? else { return Ok(None) };
+    /// The pointer to it was read together with the claim.
+    async fn orphan(
+        &self,
+        ask: &Ask<'_>,
+        beside: Option<Beside>,
+    ) -> Result<Option<Held>, ReadError> {
+        let (Some(content), Some(Beside { stored, asked })) = (ask.content, beside) else {
+            return Ok(None);
+        };
         let (_, pointer) = self.pointer(content, &stored, asked)?;
         let held = self.find(pointer.to).await?;
         Ok(held.filter(|held| recognises(ask, held, Recognised::Orphan)))

@@ -55,6 +55,15 @@ impl Store for Stepped {
         self.store.swap(swap).await
     }
 
+    async fn swap_and_load(
+        &self,
+        swap: &Swap,
+        beside: RecordKey,
+    ) -> Result<(Swapped, Option<Stored>), StoreError> {
+        self.step().await;
+        self.store.swap_and_load(swap, beside).await
+    }
+
     async fn load(&self, key: RecordKey) -> Result<Option<Stored>, StoreError> {
         self.step().await;
         self.store.load(key).await

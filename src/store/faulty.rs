@@ -164,6 +164,33 @@ impl FaultyStore {
         }
     }
 
+    /// A swap, by whichever call, with what befalls it.
+    async fn write<T, F>(&self, swap: &Swap, call: impl Fn() -> F + Send) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>> + Send,
+    {
+        match self.begin().await {
+            Fault::Late(span) => {
+                self.plan().postpone(swap.clone(), span);
+                Err(unconfirmed())
+            }
+            Fault::None => call().await,
+            Fault::NotApplied => Err(unreachable()),
+            Fault::Applied => {
+                call().await?;
+                Err(unconfirmed())
+            }
+            Fault::Twice => {
+                call().await?;
+                call().await
+            }
+            Fault::Hang(span) => {
+                tokio::time::sleep(span).await;
+                Err(unconfirmed())
+            }
+        }
+    }
+
     /// A call that changes nothing, with what befalls it.
     async fn read<T, F>(&self, call: impl Fn() -> F + Send) -> Result<T, StoreError>
     where
@@ -225,26 +252,15 @@ fn unconfirmed() -> StoreError {
 #[async_trait]
 impl Store for FaultyStore {
     async fn swap(&self, swap: &Swap) -> Result<Swapped, StoreError> {
-        match self.begin().await {
-            Fault::Late(span) => {
-                self.plan().postpone(swap.clone(), span);
-                Err(unconfirmed())
-            }
-            Fault::None => self.inner.swap(swap).await,
-            Fault::NotApplied => Err(unreachable()),
-            Fault::Applied => {
-                self.inner.swap(swap).await?;
-                Err(unconfirmed())
-            }
-            Fault::Twice => {
-                self.inner.swap(swap).await?;
-                self.inner.swap(swap).await
-            }
-            Fault::Hang(span) => {
-                tokio::time::sleep(span).await;
-                Err(unconfirmed())
-            }
-        }
+        self.write(swap, || self.inner.swap(swap)).await
+    }
+
+    async fn swap_and_load(
+        &self,
+        swap: &Swap,
+        beside: RecordKey,
+    ) -> Result<(Swapped, Option<Stored>), StoreError> {
+        self.write(swap, || self.inner.swap_and_load(swap, beside)).await
     }
 
     async fn load(&self, key: RecordKey) -> Result<Option<Stored>, StoreError> {

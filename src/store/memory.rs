@@ -164,6 +164,20 @@ impl Store for MemoryStore {
         Ok(swapped)
     }
 
+    async fn swap_and_load(
+        &self,
+        swap: &Swap,
+        beside: RecordKey,
+    ) -> Result<(Swapped, Option<Stored>), StoreError> {
+        let mut content = self.content();
+        self.fence.admit(Some(swap.purpose), content.charter.as_ref(), content.count)?;
+        let swapped = content.swap(swap);
+        self.fence.saw(content.count);
+        let slot = content.slots.get(&beside).filter(|_| swapped == Swapped::Done);
+        let stored = slot.map(|slot| content.stored(slot));
+        Ok((swapped, stored))
+    }
+
     async fn load(&self, key: RecordKey) -> Result<Option<Stored>, StoreError> {
         let content = self.content();
         self.fence.admit(None, content.charter.as_ref(), content.count)?;

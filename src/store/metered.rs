@@ -52,6 +52,17 @@ impl Store for MeteredStore {
         result
     }
 
+    async fn swap_and_load(
+        &self,
+        swap: &Swap,
+        beside: RecordKey,
+    ) -> Result<(Swapped, Option<Stored>), StoreError> {
+        let began = Instant::now();
+        let result = self.inner.swap_and_load(swap, beside).await;
+        self.note("swap", began, &result);
+        result
+    }
+
     async fn load(&self, key: RecordKey) -> Result<Option<Stored>, StoreError> {
         let began = Instant::now();
         let result = self.inner.load(key).await;

@@ -241,6 +241,21 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Dropping the future says nothing about whether the swap happens.
     async fn swap(&self, swap: &Swap) -> Result<Swapped, StoreError>;
 
+    /// Does a swap and, if it is done, reads what is under another key as well: at the same instant
+    /// or later, never earlier. Two questions for one round trip. A lost swap reads nothing beside.
+    ///
+    /// # Errors
+    /// As for [`Self::swap`]. What was swapped while the reading failed is `Unconfirmed`: asked
+    /// again, the swap is done again, and the reading made up for.
+    ///
+    /// # Cancel safety
+    /// As for [`Self::swap`].
+    async fn swap_and_load(
+        &self,
+        swap: &Swap,
+        beside: RecordKey,
+    ) -> Result<(Swapped, Option<Stored>), StoreError>;
+
     /// Reads what is under a key. `None` means provably absent, never unreadable.
     ///
     /// # Errors

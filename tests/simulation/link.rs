@@ -179,6 +179,58 @@ impl Link {
         last.1 = generation;
     }
 
+    async fn write(
+        &self,
+        swap: &Swap,
+        beside: Option<RecordKey>,
+    ) -> Result<(Swapped, Option<Stored>), StoreError> {
+        let view = self.message();
+        match self.begin(Call::Other).await {
+            Fault::None => {
+                let answer = self.deliver(&view, swap, beside).await;
+                let done = matches!(&answer, Ok((Swapped::Done, _)));
+                if done && swap.purpose == Purpose::Claim {
+                    self.claim_passed();
+                }
+                self.answered(&view, answer)
+            }
+            Fault::NotApplied => Err(unreachable()),
+            Fault::Lost => Err(unconfirmed()),
+            Fault::Applied => {
+                drop(self.depot.swap(&view, swap, &self.process).await);
+                Err(unconfirmed())
+            }
+            Fault::Late(span) => {
+                self.arrive_later(view, swap.clone(), span);
+                Err(unconfirmed())
+            }
+            Fault::Twice(span) => {
+                self.arrive_later(self.message(), swap.clone(), span);
+                let answer = self.deliver(&view, swap, beside).await;
+                self.answered(&view, answer)
+            }
+            Fault::Hang(span) => {
+                sleep(span).await;
+                Err(unconfirmed())
+            }
+        }
+    }
+
+    /// One message: the swap, and the reading beside it once it is done.
+    async fn deliver(
+        &self,
+        view: &MemoryStore,
+        swap: &Swap,
+        beside: Option<RecordKey>,
+    ) -> Result<(Swapped, Option<Stored>), StoreError> {
+        let swapped = self.depot.swap(view, swap, &self.process).await?;
+        let stored = match beside {
+            Some(beside) if swapped == Swapped::Done => view.load(beside).await?,
+            Some(_) | None => None,
+        };
+        Ok((swapped, stored))
+    }
+
     async fn read<T, F>(
         &self,
         kind: Call,
@@ -229,35 +281,15 @@ fn unconfirmed() -> StoreError {
 #[async_trait]
 impl Store for Link {
     async fn swap(&self, swap: &Swap) -> Result<Swapped, StoreError> {
-        let view = self.message();
-        match self.begin(Call::Other).await {
-            Fault::None => {
-                let swapped = self.depot.swap(&view, swap, &self.process).await;
-                if swapped == Ok(Swapped::Done) && swap.purpose == Purpose::Claim {
-                    self.claim_passed();
-                }
-                self.answered(&view, swapped)
-            }
-            Fault::NotApplied => Err(unreachable()),
-            Fault::Lost => Err(unconfirmed()),
-            Fault::Applied => {
-                drop(self.depot.swap(&view, swap, &self.process).await);
-                Err(unconfirmed())
-            }
-            Fault::Late(span) => {
-                self.arrive_later(view, swap.clone(), span);
-                Err(unconfirmed())
-            }
-            Fault::Twice(span) => {
-                self.arrive_later(self.message(), swap.clone(), span);
-                let swapped = self.depot.swap(&view, swap, &self.process).await;
-                self.answered(&view, swapped)
-            }
-            Fault::Hang(span) => {
-                sleep(span).await;
-                Err(unconfirmed())
-            }
-        }
+        self.write(swap, None).await.map(|(swapped, _)| swapped)
+    }
+
+    async fn swap_and_load(
+        &self,
+        swap: &Swap,
+        beside: RecordKey,
+    ) -> Result<(Swapped, Option<Stored>), StoreError> {
+        self.write(swap, Some(beside)).await
     }
 
     async fn load(&self, key: RecordKey) -> Result<Option<Stored>, StoreError> {

@@ -240,6 +240,15 @@ impl Store for EmbeddedStore {
         self.ask(swap.purpose, move |group| group.swap(&swap)).await
     }
 
+    async fn swap_and_load(
+        &self,
+        swap: &Swap,
+        beside: RecordKey,
+    ) -> Result<(Swapped, Option<Stored>), StoreError> {
+        let swap = swap.clone();
+        self.ask(swap.purpose, move |group| group.swap_and_load(&swap, beside)).await
+    }
+
     async fn load(&self, key: RecordKey) -> Result<Option<Stored>, StoreError> {
         self.ask(Purpose::Record, move |group| group.load(key)).await
     }

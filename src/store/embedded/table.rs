@@ -195,6 +195,16 @@ impl Group<'_> {
         Ok(Swapped::Done)
     }
 
+    pub(super) fn swap_and_load(
+        &mut self,
+        swap: &Swap,
+        beside: RecordKey,
+    ) -> Result<(Swapped, Option<Stored>), Trouble> {
+        let swapped = self.swap(swap)?;
+        let stored = if swapped == Swapped::Done { self.stored(beside)? } else { None };
+        Ok((swapped, stored))
+    }
+
     fn put(
         &self,
         swap: &Swap,

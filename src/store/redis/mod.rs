@@ -192,25 +192,47 @@ impl RedisStore {
         Ok(answer.rest)
     }
 
-    async fn ask_swap(&self, swap: &Swap) -> Result<Swapped, StoreError> {
+    /// A full Redis does not even look at a claim. Whoever holds the key already is told all the
+    /// same, so that settled answers are still replayed.
+    async fn look_instead(&self, swap: &Swap) -> Result<Swapped, StoreError> {
+        match self.load(swap.key).await? {
+            Some(stored) if stored.token == swap.token => Ok(Swapped::Done),
+            Some(stored) if Some(stored.token) != swap.expected => Ok(Swapped::Lost(Some(stored))),
+            None if swap.expected.is_some() => Ok(Swapped::Lost(None)),
+            Some(_) | None => Err(Refusal::Full.into()),
+        }
+    }
+
+    async fn ask_swap(
+        &self,
+        swap: &Swap,
+        beside: Option<RecordKey>,
+    ) -> Result<(Swapped, Option<Stored>), StoreError> {
         let asked = self.asked();
         let charter = asked.charter().ok_or(Refusal::NotFounded)?;
         let request = SwapRequest::new(swap, &charter, asked.seen());
         let record = self.names.record(swap.key);
-        let keys = [&self.names.meta, &self.names.agenda, &self.names.index, &record];
+        let beside = beside.map(|key| self.names.record(key));
+        let mut keys = vec![
+            self.names.meta.as_str(),
+            self.names.agenda.as_str(),
+            self.names.index.as_str(),
+            record.as_str(),
+        ];
+        keys.extend(beside.as_deref());
         let script = match swap.purpose {
             Purpose::Claim => &script::CLAIM,
             Purpose::Record => &script::RECORD,
         };
-        let answer =
-            self.run(script, &keys.map(String::as_str), &request.arguments(swap, &charter)).await?;
+        let answer = self.run(script, &keys, &request.arguments(swap, &charter)).await?;
         asked.admit(Some(swap.purpose), answer.charter.as_ref(), answer.count)?;
+        let shown = match answer.rest {
+            Value::Nil => None,
+            rest => Some(script::stored(rest).ok_or_else(unreadable)?),
+        };
         let swapped = match answer.verdict {
-            Verdict::Done => Swapped::Done,
-            Verdict::Lost if answer.rest == Value::Nil => Swapped::Lost(None),
-            Verdict::Lost => {
-                Swapped::Lost(Some(script::stored(answer.rest).ok_or_else(unreadable)?))
-            }
+            Verdict::Done => (Swapped::Done, shown),
+            Verdict::Lost => (Swapped::Lost(shown), None),
             Verdict::Fenced | Verdict::InUse | Verdict::Other | Verdict::Damaged => {
                 return Err(unreadable());
             }
@@ -279,6 +301,11 @@ fn unreadable() -> StoreError {
     StoreError::Unconfirmed("the answer cannot be read".to_owned())
 }
 
+/// What failed after the swap was found done.
+fn unconfirmed(error: StoreError) -> StoreError {
+    StoreError::Unconfirmed(error.to_string())
+}
+
 fn tag_text(tag: Tag) -> String {
     format!("{:02x}", tag.0)
 }
@@ -302,18 +329,29 @@ fn range(listing: &Listing) -> (String, String) {
 #[async_trait]
 impl Store for RedisStore {
     async fn swap(&self, swap: &Swap) -> Result<Swapped, StoreError> {
-        let swapped = self.ask_swap(swap).await;
-        let full = swapped == Err(Refusal::Full.into());
-        if !full || swap.purpose != Purpose::Claim {
-            return swapped;
+        match self.ask_swap(swap, None).await {
+            Err(StoreError::Refused(Refusal::Full)) if swap.purpose == Purpose::Claim => {
+                self.look_instead(swap).await
+            }
+            answer => answer.map(|(swapped, _)| swapped),
         }
-        // A full Redis does not even look at a claim. Whoever holds the key already is told all
-        // the same, so that settled answers are still replayed.
-        match self.load(swap.key).await? {
-            Some(stored) if stored.token == swap.token => Ok(Swapped::Done),
-            Some(stored) if Some(stored.token) != swap.expected => Ok(Swapped::Lost(Some(stored))),
-            None if swap.expected.is_some() => Ok(Swapped::Lost(None)),
-            Some(_) | None => swapped,
+    }
+
+    async fn swap_and_load(
+        &self,
+        swap: &Swap,
+        beside: RecordKey,
+    ) -> Result<(Swapped, Option<Stored>), StoreError> {
+        match self.ask_swap(swap, Some(beside)).await {
+            Err(StoreError::Refused(Refusal::Full)) if swap.purpose == Purpose::Claim => {
+                let swapped = self.look_instead(swap).await?;
+                let stored = match swapped {
+                    Swapped::Done => self.load(beside).await.map_err(unconfirmed)?,
+                    Swapped::Lost(_) => None,
+                };
+                Ok((swapped, stored))
+            }
+            answer => answer,
         }
     }
 

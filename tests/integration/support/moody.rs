@@ -65,6 +65,19 @@ impl MoodyStore {
         MOODS[usize::from(self.mood.load(Ordering::SeqCst))]
     }
 
+    /// What becomes of a swap's answer in this mood.
+    fn spoil<T>(&self, swap: &Swap, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        match (self.mood(), swap.purpose) {
+            (Mood::PanicOnRecord, Purpose::Record) | (Mood::PanicOnClaim, Purpose::Claim) => {
+                panic!("as the test wants it")
+            }
+            (Mood::SilentOnClaims, Purpose::Claim) => {
+                Err(StoreError::Unconfirmed("silent".to_owned()))
+            }
+            (_, Purpose::Record | Purpose::Claim) => answer,
+        }
+    }
+
     async fn reach(&self) -> Result<(), StoreError> {
         match self.mood() {
             Mood::Gone => Err(StoreError::Unreachable("gone".to_owned())),
@@ -79,15 +92,17 @@ impl Store for MoodyStore {
     async fn swap(&self, swap: &Swap) -> Result<Swapped, StoreError> {
         self.reach().await?;
         let swapped = self.inner.swap(swap).await;
-        match (self.mood(), swap.purpose) {
-            (Mood::PanicOnRecord, Purpose::Record) | (Mood::PanicOnClaim, Purpose::Claim) => {
-                panic!("as the test wants it")
-            }
-            (Mood::SilentOnClaims, Purpose::Claim) => {
-                Err(StoreError::Unconfirmed("silent".to_owned()))
-            }
-            (_, Purpose::Record | Purpose::Claim) => swapped,
-        }
+        self.spoil(swap, swapped)
+    }
+
+    async fn swap_and_load(
+        &self,
+        swap: &Swap,
+        beside: RecordKey,
+    ) -> Result<(Swapped, Option<Stored>), StoreError> {
+        self.reach().await?;
+        let swapped = self.inner.swap_and_load(swap, beside).await;
+        self.spoil(swap, swapped)
     }
 
     async fn load(&self, key: RecordKey) -> Result<Option<Stored>, StoreError> {
