@@ -160,6 +160,11 @@ impl Flights {
         (Arc::new(Self { map, spares, leavings, wishes }), wished)
     }
 
+    /// The flight of an operation, if somebody holds it.
+    pub fn here(&self, operation: OperationId) -> Option<Arc<Flight>> {
+        self.map().flights.get(&operation).and_then(Weak::upgrade)
+    }
+
     /// The flight of an operation; there is one as long as somebody holds it.
     pub fn join(self: &Arc<Self>, operation: OperationId) -> Arc<Flight> {
         let mut map = self.map();
@@ -214,8 +219,7 @@ impl Flights {
             }
             View::InFlight(_) | View::InDoubt(_) => {}
         }
-        let flight = self.map().flights.get(&view.operation()).and_then(Weak::upgrade);
-        if let Some(flight) = flight {
+        if let Some(flight) = self.here(view.operation()) {
             flight.publish(view);
         }
     }

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, HeaderValue};
+use http::header::{ACCEPT_ENCODING, HeaderName, HeaderValue};
 use http::{Request, Response, response};
 use http_body_util::BodyExt as _;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use crate::ledger::{Change, Concluded, Ledger, Pending, Renewed, View};
 use crate::metrics::{During, Metrics};
@@ -49,9 +49,9 @@ const RECORD_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duratio
 const OPEN_LOOK_UP_PAUSE: Duration = Duration::from_secs(1);
 const OPEN_LOOK_UP_PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// What an attempt needs to know of its route.
-#[derive(Debug, Clone)]
-pub struct Plan {
+/// How a route's requests are sent and judged.
+#[derive(Debug)]
+pub struct Course {
     /// Where to send.
     pub upstream: Arc<dyn Upstream>,
     /// Its name, for metrics.
@@ -64,10 +64,17 @@ pub struct Plan {
     pub resend: Option<Arc<Resend>>,
     /// Silence after which to ask while the call is open.
     pub lookup_after: Duration,
-    /// When the upstream call ends, at the latest.
-    pub until: Instant,
     /// Largest answer to keep, in bytes.
     pub response_max: usize,
+}
+
+/// What one attempt needs to know.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Its route's way.
+    pub course: Arc<Course>,
+    /// When the upstream call ends, at the latest.
+    pub until: Instant,
     /// The key, or the pointer's, by which it was asked for.
     pub asked: RecordKey,
 }
@@ -138,8 +145,7 @@ impl Attempts {
         let asked = Asked { key: plan.asked, fingerprint: held.record.fingerprint };
         let flight = self.flights.lead(held.operation(), asked);
         let lead = Lead(Arc::clone(&flight));
-        let this = self.clone();
-        self.tasks.detach(async move { this.drive(claimed, &plan, request, lead).await });
+        self.tasks.detach(self.clone().drive(claimed, plan, request, lead));
         flight
     }
 
@@ -152,11 +158,12 @@ impl Attempts {
         });
     }
 
-    async fn drive(&self, claimed: Claimed, plan: &Plan, mut request: Request<Bytes>, lead: Lead) {
-        if plan.outcomes.reads_bodies() {
+    async fn drive(self, claimed: Claimed, plan: Plan, mut request: Request<Bytes>, lead: Lead) {
+        let plan = &plan;
+        if plan.course.outcomes.reads_bodies() {
             readable(&mut request);
         }
-        let spare = plan.resend.as_ref().map(|resend| (request.clone(), resend.within));
+        let spare = plan.course.resend.as_ref().map(|resend| (request.clone(), resend.within));
         let began = Instant::now();
         let under_way = self.metrics.in_flight.with_label_values(&[&claimed.held().record.route]);
         let _under_way = During::begin(&under_way);
@@ -172,7 +179,7 @@ impl Attempts {
         };
         // Whatever still holds the request can send no first byte from here on.
         let first_byte = wire.abandon();
-        self.metrics.attempt_ended(&plan.upstream_name, began.elapsed());
+        self.metrics.attempt_ended(&plan.course.upstream_name, began.elapsed());
         if let Some(at) = first_byte {
             let held = sent.held_mut();
             held.catch_up(self.ledger.now());
@@ -214,7 +221,7 @@ impl Attempts {
         open: &OpenCall,
         flight: &Flight,
     ) -> (Observation, Option<String>) {
-        match plan.upstream.forward(request, &open.wire).await {
+        match plan.course.upstream.forward(request, &open.wire).await {
             Forwarded::NotSent(proof) => (Observation::NotSent(proof), None),
             Forwarded::Broken(why) => (Observation::Broken(why), None),
             Forwarded::Answered(answer) => {
@@ -238,9 +245,10 @@ impl Attempts {
                 Ok(frame) => frame.into_data().unwrap_or_default(),
                 Err(why) => return Observation::Broken(why),
             };
-            if kept.len() + data.len() > plan.response_max {
+            if kept.len() + data.len() > plan.course.response_max {
                 let begin = [kept.freeze(), data];
-                return hand_through(head, &plan.outcomes, begin, body, flight).await;
+                return Box::pin(hand_through(head, &plan.course.outcomes, begin, body, flight))
+                    .await;
             }
             kept.extend_from_slice(&data);
         }
@@ -251,20 +259,21 @@ impl Attempts {
     /// silence. Ends only if there is nothing left to wait for.
     async fn tend(&self, sent: &mut Sent, plan: &Plan, open: &OpenCall) -> Ended {
         let term = sent.held().record.terms.lease / RENEWALS_PER_LEASE;
-        let mut renew = tokio::time::interval_at(Instant::now() + term, term);
-        renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renew = pin!(tokio::time::sleep(term));
         let mut pause = OPEN_LOOK_UP_PAUSE;
-        let mut finding = pin!(self.ask(sent.held(), plan, plan.lookup_after));
+        let mut finding = pin!(self.ask(sent.held(), plan, plan.course.lookup_after));
         loop {
             tokio::select! {
                 biased;
-                _ = renew.tick() => {
-                    if let Some(view) = self.renew(sent.held_mut()).await {
+                () = renew.as_mut() => {
+                    renew.as_mut().reset(Instant::now() + term);
+                    // Rare, and large: in a box, so that every attempt is the smaller.
+                    if let Some(view) = Box::pin(self.renew(sent.held_mut())).await {
                         return Ended::Elsewhere(view);
                     }
                 }
                 found = &mut finding => {
-                    self.metrics.looked_up(&plan.upstream_name, found.looked().name());
+                    self.metrics.looked_up(&plan.course.upstream_name, found.looked().name());
                     sent.held_mut().record.note(Happening::LookedUp(found.looked()));
                     if let Finding::Final(reply) = found
                         && open.may_be_found()
@@ -288,7 +297,8 @@ impl Attempts {
         after: Duration,
     ) -> impl Future<Output = Finding> + Send + use<'a> {
         let at = Instant::now() + after;
-        let asked = plan.inquiry.as_ref().map(|inquiry| inquiry.ask(&self.ledger, held));
+        let asked = plan.course.inquiry.as_ref();
+        let asked = asked.map(|inquiry| Box::pin(inquiry.ask(&self.ledger, held)));
         async move {
             match asked {
                 Some(asked) => {
@@ -331,8 +341,8 @@ impl Attempts {
         if let Some(status) = observed_status(&observation) {
             held.record.note(Happening::Answered { status, request_id });
         }
-        let outcome = classify(&plan.outcomes, observation);
-        self.metrics.attempt_outcome(&plan.upstream_name, outcome.name());
+        let outcome = classify(&plan.course.outcomes, observation);
+        self.metrics.attempt_outcome(&plan.course.upstream_name, outcome.name());
         let (change, unproven) = match outcome {
             Outcome::Final { status, reply } => {
                 let reply = reply.map(Arc::new);
@@ -361,36 +371,36 @@ impl Attempts {
         unproven: Option<Arc<Reply>>,
         flight: Option<&Arc<Flight>>,
     ) {
-        let mut concluded = concluded;
-        let mut pause = RECORD_PAUSES.0;
-        let mut first = true;
+        if let Some(pending) = tell(concluded, unproven.as_ref(), flight) {
+            // Rare, and large: in a box, so that every attempt is the smaller.
+            Box::pin(self.insist(pending, unproven, flight)).await;
+        }
+    }
+
+    /// Goes on recording what the store could not take.
+    async fn insist(
+        &self,
+        pending: Pending,
+        unproven: Option<Arc<Reply>>,
+        flight: Option<&Arc<Flight>>,
+    ) {
+        self.ledger.reserve_pending(&pending);
+        let (mut pending, mut pause) = (pending, RECORD_PAUSES.0);
         loop {
-            let (view, pending) = match concluded {
-                Concluded::Recorded(view) | Concluded::Overtaken(view) => (view, None),
-                Concluded::NotYet(view, pending) => (view, Some(pending)),
-            };
-            let unsettled = matches!(view, View::InDoubt(_) | View::Accepted(_));
-            if let Some(flight) = flight {
-                // What is unsettled others may find out first: those who wait ask the store as well.
-                flight.conclude(view, unproven.clone(), !unsettled && pending.is_some());
-            }
-            let Some(pending) = pending else { return };
-            if first {
-                self.ledger.reserve_pending(&pending);
-                first = false;
-            }
             let bytes = pending.bytes();
-            let Some(mut pending) = self.pause(pending, &mut pause).await else {
+            let Some(mut waited) = self.pause(pending, &mut pause).await else {
                 self.ledger.free_pending(bytes);
                 return;
             };
             if let Some(flight) = flight {
-                self.ledger.note_told(&mut pending, flight.delivery().0);
+                self.ledger.note_told(&mut waited, flight.delivery().0);
             }
-            concluded = self.ledger.retry(pending).await;
+            let concluded = self.ledger.retry(waited).await;
             if !matches!(concluded, Concluded::NotYet(..)) {
                 self.ledger.free_pending(bytes);
             }
+            let Some(still) = tell(concluded, unproven.as_ref(), flight) else { return };
+            pending = still;
         }
     }
 
@@ -421,6 +431,24 @@ impl Drop for Lead {
     }
 }
 
+/// Tells those who wait. Returns what is not on record yet.
+fn tell(
+    concluded: Concluded,
+    unproven: Option<&Arc<Reply>>,
+    flight: Option<&Arc<Flight>>,
+) -> Option<Pending> {
+    let (view, pending) = match concluded {
+        Concluded::Recorded(view) | Concluded::Overtaken(view) => (view, None),
+        Concluded::NotYet(view, pending) => (view, Some(pending)),
+    };
+    let unsettled = matches!(view, View::InDoubt(_) | View::Accepted(_));
+    if let Some(flight) = flight {
+        // What is unsettled others may find out first: those who wait ask the store as well.
+        flight.conclude(view, unproven.cloned(), !unsettled && pending.is_some());
+    }
+    pending
+}
+
 /// The process ends before an answer came.
 fn cut_short(sent: Sent, begun: bool) -> (Held, Change) {
     if begun {
@@ -446,12 +474,18 @@ fn observed_status(observation: &Observation) -> Option<u16> {
 
 /// The provider's own name for the request, for support cases.
 fn request_id(answer: &Response<AnswerBody>) -> Option<String> {
-    const NAMES: [&str; 5] =
-        ["request-id", "x-request-id", "paypal-debug-id", "cko-request-id", "pspreference"];
+    static NAMES: [HeaderName; 5] = [
+        HeaderName::from_static("request-id"),
+        HeaderName::from_static("x-request-id"),
+        HeaderName::from_static("paypal-debug-id"),
+        HeaderName::from_static("cko-request-id"),
+        HeaderName::from_static("pspreference"),
+    ];
     const LENGTH_MAX: usize = 64;
-    let value = NAMES.iter().find_map(|name| answer.headers().get(*name))?;
+    let value = NAMES.iter().find_map(|name| answer.headers().get(name))?;
+    // Visible ASCII, so that it may be cut anywhere.
     let text = value.to_str().ok()?;
-    Some(text.chars().take(LENGTH_MAX).collect())
+    Some(text[..text.len().min(LENGTH_MAX)].to_owned())
 }
 
 /// Asks for an answer that a rule about its body can be held against.

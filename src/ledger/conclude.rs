@@ -104,21 +104,21 @@ impl Ledger {
     ///
     /// # Cancel safety
     /// Dropping the future leaves open whether the change is on record.
-    pub async fn conclude(&self, held: Held, change: Change) -> Concluded {
-        self.conclude_noting(held, None, change).await
+    pub fn conclude(&self, held: Held, change: Change) -> impl Future<Output = Concluded> + Send {
+        self.conclude_noting(held, None, change)
     }
 
     /// The same, which notes first what led to it.
     ///
     /// # Cancel safety
     /// As for [`Self::conclude`].
-    pub async fn conclude_noting(
+    pub fn conclude_noting(
         &self,
         held: Held,
         note: Option<Happening>,
         change: Change,
-    ) -> Concluded {
-        self.retry(Pending { held, change, note, vanished: false }).await
+    ) -> impl Future<Output = Concluded> + Send {
+        self.retry(Pending { held, change, note, vanished: false })
     }
 
     /// Takes an unused claim back, and sees to it that the claim cannot arrive later.
@@ -129,8 +129,8 @@ impl Ledger {
     /// Tries once more to record what the store could not take.
     pub async fn retry(&self, mut pending: Pending) -> Concluded {
         for _ in 0..SWAP_ROUNDS_MAX {
-            let mut next = self.changed(&mut pending);
-            match self.round(&mut pending, &mut next).await {
+            let next = self.changed(&mut pending);
+            match self.round(&mut pending, next).await {
                 Round::Again => {}
                 Round::Failed => break,
                 Round::Done => {
@@ -144,9 +144,9 @@ impl Ledger {
         Concluded::NotYet(self.told(&pending, false), pending)
     }
 
-    async fn round(&self, pending: &mut Pending, next: &mut Record) -> Round {
+    async fn round(&self, pending: &mut Pending, next: Record) -> Round {
         let from = (!pending.vanished).then_some(&pending.held.record);
-        if let Err(error) = invariants::edge(from, next) {
+        if let Err(error) = invariants::edge(from, &next) {
             // Only our own mistake can bring us here; it must not become a wrong record.
             tracing::error!(%error, operation = %pending.held.operation(), "refused to record");
             return Round::Failed;
@@ -155,14 +155,17 @@ impl Ledger {
         let expected = (!pending.vanished).then_some(pending.held.token);
         let key = pending.held.key;
         let asked = self.now();
-        match self.write(key, expected, token, next, Purpose::Record).await {
+        match self.write(key, expected, token, &next, Purpose::Record).await {
             Ok(Swapped::Done) => {
                 pending.held.token = token;
-                pending.held.record = next.clone();
+                pending.held.record = next;
                 pending.held.as_of = asked;
                 Round::Done
             }
-            Ok(Swapped::Lost(current)) => self.lost(pending, current.as_ref(), asked).await,
+            // Rare, and large: in a box, so that every other conclusion is the smaller.
+            Ok(Swapped::Lost(current)) => {
+                Box::pin(self.lost(pending, current.as_ref(), asked)).await
+            }
             Err(error) => {
                 tracing::warn!(%error, operation = %pending.held.operation(), "not recorded yet");
                 Round::Failed
@@ -307,7 +310,7 @@ impl Ledger {
     /// What the change allows to be told, before or after it is on record.
     fn told(&self, pending: &Pending, recorded: bool) -> View {
         let operation = pending.held.operation();
-        let route = pending.held.record.route.clone();
+        let route = || pending.held.record.route.clone();
         match &pending.change {
             Change::Settle { by, status, reply, .. } => View::Settled(Settled {
                 operation,
@@ -324,10 +327,10 @@ impl Ledger {
                 View::Released(Released { operation, why: *why, reply: reply.clone() })
             }
             Change::Accept { reply } => {
-                View::Accepted(Accepted { operation, route, reply: reply.clone() })
+                View::Accepted(Accepted { operation, route: route(), reply: reply.clone() })
             }
             Change::Doubt { why, .. } if !recorded => {
-                View::InDoubt(InDoubt { operation, route, why: *why })
+                View::InDoubt(InDoubt { operation, route: route(), why: *why })
             }
             Change::Doubt { .. } | Change::Looked(_) | Change::Resent { .. } => {
                 self.as_held(&pending.held)

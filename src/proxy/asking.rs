@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use super::problem::{Problem, Retry, Slug};
 use super::respond::{self, Body};
 use super::route::{Route, Routed};
-use super::{Lane, Proxy, follow, status};
+use super::{Proxy, follow, status};
 use crate::ledger::{ReadError, Traced};
 use crate::protocol::attempt::Held;
 use crate::protocol::form;
@@ -102,7 +102,7 @@ impl Proxy {
     /// one's.
     fn place(&self, route: &str) -> Option<SemaphorePermit<'_>> {
         let lane = self.lanes.get(route).or_else(|| self.lanes.get(&self.table.fallback().name));
-        lane.and_then(Lane::asker)
+        lane.and_then(|lane| lane.asker())
     }
 
     /// What is there once it is something else than it was, or at the end of the wait.

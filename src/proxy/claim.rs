@@ -103,20 +103,19 @@ impl Proxy {
     /// Dropping the future abandons the caller; claim and attempt go on.
     pub(super) async fn claim(
         self: &Arc<Self>,
-        lane: &Lane,
+        lane: &Arc<Lane>,
         identified: Identified,
         request: Request<Bytes>,
         witness: &Witness,
     ) -> Stood {
         let (tell, told) = oneshot::channel();
-        let (this, name, witness) = (Arc::clone(self), lane.route.name.clone(), witness.clone());
+        let (this, lane, witness) = (Arc::clone(self), Arc::clone(lane), witness.clone());
         self.tasks.detach(async move {
-            let Some(lane) = this.lanes.get(&name) else { return };
             // Who left just now, and comes again under another name, must find that noted.
             if let Some(content) = identified.by_content() {
                 this.attempts.flights().leavings().ended(content).await;
             }
-            let stood = this.claim_now(lane, &identified, request).await;
+            let stood = this.claim_now(&lane, &identified, request).await;
             match &stood.standing {
                 Standing::Owner(seat) => {
                     witness.belongs_to(seat.flight().operation(), false, &this);
@@ -125,7 +124,7 @@ impl Proxy {
                     witness.belongs_to(flight.operation(), true, &this);
                 }
                 Standing::Known(view) => {
-                    if this.recalled(lane, &identified).is_some() {
+                    if this.recalled(&lane, &identified).is_some() {
                         witness.recalls();
                     }
                     witness.belongs_to(view.operation(), true, &this);
@@ -154,7 +153,7 @@ impl Proxy {
         }
         let policy = &*lane.route.policy;
         let until = Instant::now() + policy.upstream_timeout;
-        let inquiry = lane.inquiry.as_ref();
+        let inquiry = lane.course.inquiry.as_ref();
         let inputs = inquiry.zip(identified.inputs.as_ref());
         let inputs = inputs.and_then(|(inquiry, inputs)| inquiry.sealable(inputs));
         let ask = Ask {
@@ -221,18 +220,7 @@ impl Proxy {
         // Only here, where it is sent for certain: everything else that is done with a request goes
         // by the bytes that its caller sent.
         let request = self.with_reference(identified, claimed.held().key, request);
-        let policy = &*lane.route.policy;
-        let plan = Plan {
-            upstream: Arc::clone(&lane.upstream),
-            upstream_name: lane.route.upstream.clone(),
-            outcomes: policy.outcomes.clone(),
-            inquiry: lane.inquiry.clone(),
-            resend: lane.resend.clone(),
-            lookup_after: policy.lookup_after,
-            until,
-            response_max: policy.limits.response_body,
-            asked: identified.key,
-        };
+        let plan = Plan { course: Arc::clone(&lane.course), until, asked: identified.key };
         Standing::Owner(Seat::take(self.attempts.begin(claimed, plan, request)))
     }
 
@@ -258,7 +246,7 @@ impl Proxy {
         operation: OperationId,
         request: Request<Bytes>,
     ) {
-        let Some(resend) = &lane.resend else { return };
+        let Some(resend) = &lane.course.resend else { return };
         if identified.identity != Identity::Key || operation.key != identified.key {
             return;
         }

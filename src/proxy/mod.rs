@@ -15,7 +15,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-use crate::attempt::{Attempts, Inquiry, Resend, Seat, Stage};
+use crate::attempt::{Attempts, Course, Inquiry, Resend, Seat, Stage};
 use crate::ledger::Ledger;
 use crate::metrics::{During, Metrics};
 use crate::server::{self, Caller};
@@ -57,12 +57,8 @@ pub const REQUESTS_MAX: usize = 16_384;
 pub struct Lane {
     /// What was configured.
     pub route: Arc<Route>,
-    /// Where its requests go.
-    pub upstream: Arc<dyn Upstream>,
-    /// How its operations are looked up.
-    pub inquiry: Option<Inquiry>,
-    /// How its requests are sent again.
-    pub resend: Option<Arc<Resend>>,
+    /// How its requests are sent and judged.
+    pub course: Arc<Course>,
     waiters: Semaphore,
     askers: Semaphore,
 }
@@ -78,7 +74,7 @@ impl Lane {
 #[derive(Debug)]
 pub struct Proxy {
     table: Table,
-    lanes: HashMap<String, Lane>,
+    lanes: HashMap<String, Arc<Lane>>,
     upstreams: HashMap<String, Arc<dyn Upstream>>,
     attempts: Attempts,
     tasks: Tasks,
@@ -145,13 +141,19 @@ impl Proxy {
             });
             let lane = Lane {
                 route: Arc::clone(route),
-                upstream: Arc::clone(upstream),
-                inquiry,
-                resend,
+                course: Arc::new(Course {
+                    upstream: Arc::clone(upstream),
+                    upstream_name: route.upstream.clone(),
+                    outcomes: route.policy.outcomes.clone(),
+                    inquiry,
+                    resend,
+                    lookup_after: route.policy.lookup_after,
+                    response_max: route.policy.limits.response_body,
+                }),
                 waiters: Semaphore::new(route.policy.limits.waiters.get()),
                 askers: Semaphore::new(route.policy.limits.waiters.get()),
             };
-            lanes.insert(route.name.clone(), lane);
+            lanes.insert(route.name.clone(), Arc::new(lane));
         }
         let (requests, told) = (Semaphore::new(REQUESTS_MAX), Arc::default());
         Ok(Self { table, lanes, upstreams, attempts, tasks, metrics, requests, told, well_known })
@@ -159,13 +161,16 @@ impl Proxy {
 
     /// How each route's operations are looked up, for the reconciler.
     pub fn inquiries(&self) -> HashMap<String, Inquiry> {
-        let inquiry = |(name, lane): (&String, &Lane)| Some((name.clone(), lane.inquiry.clone()?));
+        let inquiry = |(name, lane): (&String, &Arc<Lane>)| {
+            Some((name.clone(), lane.course.inquiry.clone()?))
+        };
         self.lanes.iter().filter_map(inquiry).collect()
     }
 
     /// How each route's requests are sent again, for the reconciler.
     pub fn resends(&self) -> HashMap<String, Arc<Resend>> {
-        let resend = |(name, lane): (&String, &Lane)| Some((name.clone(), lane.resend.clone()?));
+        let resend =
+            |(name, lane): (&String, &Arc<Lane>)| Some((name.clone(), lane.course.resend.clone()?));
         self.lanes.iter().filter_map(resend).collect()
     }
 
@@ -243,7 +248,7 @@ impl Proxy {
         let arrived = caller.as_ref().map_or_else(Instant::now, Caller::arrived);
         let body = match identify::read_body(body, route.policy.limits.request_body).await {
             Ok(body) => body,
-            Err(failed) => return self.unreadable(lane, head, failed).await,
+            Err(failed) => return Box::pin(self.unreadable(lane, head, failed)).await,
         };
         let identified = match identify::identify(route, self.ledger().secrets(), &head, &body) {
             Ok(identified) => identified,
@@ -251,7 +256,7 @@ impl Proxy {
                 return respond::from_problem(&problem);
             }
             Err(Unidentified::Refused(_) | Unidentified::Keyless) => {
-                return self.unguarded(lane, head, body).await;
+                return Box::pin(self.unguarded(lane, head, body)).await;
             }
         };
         let witness = Witness::new(&identified, arrived);
@@ -274,11 +279,11 @@ impl Proxy {
             (Standing::Owner(seat), _) => self.wait_as_owner(lane, seat, arrival).await,
             (Standing::Unguarded(request), _) => {
                 let (head, body) = request.into_parts();
-                self.unguarded(lane, head, body).await
+                Box::pin(self.unguarded(lane, head, body)).await
             }
             (_, Some((head, body))) => {
                 self.metrics.prevented.with_label_values(&[route.name.as_str(), by]).inc();
-                self.unguarded(lane, head, body).await
+                Box::pin(self.unguarded(lane, head, body)).await
             }
             (other, None) => self.tell(lane, other, by, arrival).await,
         };
@@ -346,7 +351,7 @@ impl Proxy {
     ) -> Waited {
         let flights = self.attempts.flights();
         let looked_up = LookedUp {
-            looked_up: lane.inquiry.is_some() || lane.resend.is_some(),
+            looked_up: lane.course.inquiry.is_some() || lane.course.resend.is_some(),
             stopping: self.tasks.stopping(),
         };
         let waiting = follow::wait(flight, flights, self.ledger(), patience, looked_up);
@@ -360,7 +365,7 @@ impl Proxy {
     /// Forwards a request whose body is in hand, without a guard, and says so.
     async fn unguarded(&self, lane: &Lane, head: Parts, body: Bytes) -> Response<Body> {
         let body = Full::new(body).map_err(|never| match never {}).boxed();
-        let mut response = forward_unguarded(&*lane.upstream, head, body).await;
+        let mut response = forward_unguarded(&*lane.course.upstream, head, body).await;
         respond::mark_answer(&mut response, Answer::Unguarded);
         response
     }
@@ -374,7 +379,7 @@ impl Proxy {
                     .with_label_values(&[lane.route.name.as_str(), "body-too-large"])
                     .inc();
                 let mut response =
-                    forward_unguarded(&*lane.upstream, head, rejoin(read, *rest)).await;
+                    forward_unguarded(&*lane.course.upstream, head, rejoin(read, *rest)).await;
                 respond::mark_answer(&mut response, Answer::Unguarded);
                 response
             }

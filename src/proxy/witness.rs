@@ -143,27 +143,42 @@ impl Proxy {
         seen: &Seen,
         delivered: Delivered,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let (done, ended) = oneshot::channel::<()>();
-        let ended = async move { drop(ended.await) };
-        let Some(&operation) = seen.operation.get() else { return ended };
+        let ended = self.begin_note(seen, delivered);
+        async move {
+            if let Some(ended) = ended {
+                drop(ended.await);
+            }
+        }
+    }
+
+    /// `None`: there is nothing to note.
+    fn begin_note(&self, seen: &Seen, delivered: Delivered) -> Option<oneshot::Receiver<()>> {
+        let &operation = seen.operation.get()?;
         if seen.passed.get().is_some() {
-            return ended;
+            return None;
         }
         if delivered == Delivered::Whole && seen.recalled.get().is_some() {
             self.note_told_later(operation, seen.arrived);
-            return ended;
+            return None;
         }
-        let flight = self.attempts.flights().join(operation);
+        let (flights, content) = (self.attempts.flights(), seen.content);
+        // Of the first request of a key, answered, there is nothing to note unless somebody left:
+        // nobody will look for it by its content. Who left here left a note on the flight, which is
+        // held until that is on record.
+        let first = content.is_some() && seen.late.get().is_none();
+        let flight = match (first, delivered) {
+            (true, Delivered::Whole) => flights.here(operation)?,
+            (_, Delivered::Whole | Delivered::Left) => flights.join(operation),
+        };
         match delivered {
             Delivered::Whole => flight.answered(seen.arrived),
             Delivered::Left => flight.left(seen.arrived),
         }
-        let content = seen.content;
         let someone_left = flight.delivery().0.left.is_some();
-        if content.is_some() && !someone_left && seen.late.get().is_none() {
-            // The first request of a key, answered: nobody will look for it by its content.
-            return ended;
+        if first && !someone_left {
+            return None;
         }
+        let (done, ended) = oneshot::channel::<()>();
         let leaving = content.filter(|_| someone_left);
         let leaving = leaving.map(|content| self.attempts.flights().leavings().begin(content));
         let (ledger, cut) = (Arc::clone(self.ledger()), self.tasks.cut().clone());
@@ -192,7 +207,7 @@ impl Proxy {
                 }
             }
         });
-        ended
+        Some(ended)
     }
 }
 
