@@ -144,21 +144,9 @@ impl Ledger {
         ask: &Ask<'_>,
         beside: Option<RecordKey>,
     ) -> Result<Landed, ClaimError> {
-        if self.is_saturated() {
-            return Err(ClaimError::Saturated);
-        }
-        if let Some(why) = self.unfit() {
-            return Err(StoreError::Refused(Refusal::Unfit(why)).into());
-        }
-        let attempt = self.draw_attempt();
-        let mut held = Held {
-            key: ask.key,
-            token: Token::first(attempt),
-            writer: attempt,
-            tries: 0,
-            as_of: self.now(),
-            record: self.new_record(ask, attempt),
-        };
+        self.may_claim()?;
+        let mut held = self.new_hand(ask);
+        let attempt = held.writer;
         let mut expected: Option<Held> = None;
         for _ in 0..SWAP_ROUNDS_MAX {
             let asked = self.now();
@@ -214,6 +202,29 @@ impl Ledger {
             }
         }
         Err(ClaimError::Contended)
+    }
+
+    fn may_claim(&self) -> Result<(), ClaimError> {
+        if self.is_saturated() {
+            return Err(ClaimError::Saturated);
+        }
+        match self.unfit() {
+            Some(why) => Err(StoreError::Refused(Refusal::Unfit(why)).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// The hand of whoever is about to claim.
+    fn new_hand(&self, ask: &Ask<'_>) -> Held {
+        let attempt = self.draw_attempt();
+        Held {
+            key: ask.key,
+            token: Token::first(attempt),
+            writer: attempt,
+            tries: 0,
+            as_of: self.now(),
+            record: self.new_record(ask, attempt),
+        }
     }
 
     fn new_record(&self, ask: &Ask<'_>, attempt: crate::protocol::id::AttemptId) -> Record {

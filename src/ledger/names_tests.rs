@@ -214,6 +214,18 @@ async fn one() -> Process {
     Process::on(&MemoryStore::default(), 1).await
 }
 
+#[tokio::test]
+async fn a_request_with_a_key_asks_the_store_once_before_it_is_sent() {
+    let process = one().await;
+    let before = process.steps.steps.available_permits();
+
+    let claimed = process.claimed(keyed(1)).await;
+
+    assert_eq!(before - process.steps.steps.available_permits(), 1);
+    process.settle(claimed, 201).await;
+    assert_eq!(before - process.steps.steps.available_permits(), 2, "and once before it is told");
+}
+
 async fn two() -> (Process, Process) {
     let memory = MemoryStore::default();
     (Process::on(&memory, 1).await, Process::on(&memory, 2).await)

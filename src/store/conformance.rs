@@ -48,6 +48,7 @@ pub async fn suite(bench: &dyn Bench, seed: u64) {
     founding(bench).await;
     fence(bench).await;
     swaps(bench).await;
+    beside(bench).await;
     purges(bench).await;
     agenda(bench).await;
     ages(bench).await;
@@ -225,6 +226,24 @@ async fn swaps(bench: &dyn Bench) {
     let nothing_there = Swap { key: key(9), ..second };
     assert_eq!(lost(store.swap(&nothing_there).await), None, "expects what was never there");
     assert_eq!(read(&store, key(9)).await, None);
+}
+
+async fn beside(bench: &dyn Bench) {
+    let store = founded(bench).await;
+    let (first, other) = (claim(key(1), token(1), b"one"), claim(key(2), token(2), b"two"));
+    let read = |stored: Option<Stored>| stored.map(|stored| (stored.token, stored.bytes));
+
+    let nothing = store.swap_and_load(&first, other.key).await;
+    assert_eq!(nothing, Ok((Swapped::Done, None)), "done, and nothing beside it");
+    done(&store, &other).await;
+    let (swapped, stored) = store.swap_and_load(&first, other.key).await.expect("done again");
+    assert_eq!(swapped, Swapped::Done, "a swap may be done twice");
+    assert_eq!(read(stored), written(&other), "and is told what is there by then");
+
+    let rival = claim(key(1), token(3), b"rival");
+    let (swapped, stored) = store.swap_and_load(&rival, other.key).await.expect("answered");
+    assert_eq!(lost(Ok(swapped)), written(&first), "a loser learns who won");
+    assert_eq!(read(stored), None, "and nothing beside");
 }
 
 async fn purges(bench: &dyn Bench) {
