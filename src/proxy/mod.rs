@@ -191,12 +191,14 @@ impl Proxy {
         }
         let path = head.uri.path();
         if self.well_known == WellKnown::Served && path.starts_with(status::PREFIX) {
-            return self.tell_about(&head).await;
+            return Box::pin(self.tell_about(&head)).await;
         }
         let caller = head.extensions.remove::<Caller>();
         match routed {
             Routed::Pass { upstream } => self.pass(&upstream, head, body).await,
-            Routed::Guarded(route) => self.count(&route, caller, head, body).await,
+            // In a box of its own: what a guard may need is large, and would be moved about with
+            // every request that is only let through.
+            Routed::Guarded(route) => Box::pin(self.count(&route, caller, head, body)).await,
         }
     }
 

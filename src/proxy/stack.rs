@@ -48,19 +48,15 @@ pub fn stack(proxy: Arc<Proxy>) -> impl ProxyService {
         // The operation is not lost with it: its record stays, and its lease ends in doubt.
         .map_future(catch_panic)
         // Refusals, routing, then the promise, in one plain function.
-        .service(service_fn(move |request| {
-            let proxy = Arc::clone(&proxy);
-            async move { Ok(proxy.answer(request).await) }
-        }))
+        .service(service_fn(move |request| Arc::clone(&proxy).answer(request).map(Ok)))
 }
 
 fn catch_panic(
     answer: impl Future<Output = Answered> + Send + 'static,
 ) -> Pin<Box<dyn Future<Output = Answered> + Send>> {
-    Box::pin(async move {
-        match AssertUnwindSafe(answer).catch_unwind().await {
-            Ok(answered) => answered,
-            Err(_) => Ok(respond::refused(Slug::Internal, None)),
-        }
-    })
+    let caught = AssertUnwindSafe(answer).catch_unwind();
+    Box::pin(caught.map(|ended| match ended {
+        Ok(answered) => answered,
+        Err(_) => Ok(respond::refused(Slug::Internal, None)),
+    }))
 }
