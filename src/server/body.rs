@@ -17,7 +17,8 @@ pub struct Body {
     /// The longest silence between two parts.
     silence: Duration,
     until: Instant,
-    silent_until: Pin<Box<Sleep>>,
+    /// Made by the first wait: most bodies are here with their head.
+    silent_until: Option<Pin<Box<Sleep>>>,
     /// The wait for the next part has begun.
     waiting: bool,
 }
@@ -55,29 +56,28 @@ pub enum BodyError {
 }
 
 impl Body {
-    pub(super) fn new(incoming: Incoming, silence: Duration, whole: Duration) -> Self {
-        let until = Instant::now() + whole;
-        let silent_until = Box::pin(tokio::time::sleep_until(until));
+    pub(super) fn new(incoming: Incoming, silence: Duration, until: Instant) -> Self {
         let source = Source::Connection(incoming);
-        Self { source, silence, until, silent_until, waiting: false }
+        Self { source, silence, until, silent_until: None, waiting: false }
     }
 
     /// A body that is here already, for requests that come without a connection (a simulation's).
     pub fn whole(bytes: Bytes) -> Self {
         let until = Instant::now();
-        let silent_until = Box::pin(tokio::time::sleep_until(until));
         let source = Source::Memory(Full::new(bytes));
-        Self { source, silence: Duration::ZERO, until, silent_until, waiting: false }
+        Self { source, silence: Duration::ZERO, until, silent_until: None, waiting: false }
     }
 
     /// Whether the time is up, now that there is nothing to read.
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let until = self.until;
+        let timer =
+            self.silent_until.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         if !self.waiting {
             self.waiting = true;
-            let until = self.until.min(Instant::now() + self.silence);
-            self.silent_until.as_mut().reset(until);
+            timer.as_mut().reset(until.min(Instant::now() + self.silence));
         }
-        self.silent_until.as_mut().poll(cx)
+        timer.as_mut().poll(cx)
     }
 }
 

@@ -25,6 +25,9 @@ use super::receipt::{Caller, Watched};
 use super::socket::{SharedTalk, Socket, Talk, Waiting, lock};
 use super::{LINGER, Settings, linger, refuse};
 
+/// How many header fields the parser takes if it is told nothing.
+const PARSER_HEADERS_MAX: usize = 100;
+
 /// Why a connection came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ended {
@@ -81,9 +84,12 @@ fn http(settings: &Settings) -> http1::Builder {
         .header_read_timeout(None)
         .half_close(false)
         .pipeline_flush(false)
-        .max_headers(settings.headers_max)
         .max_header_size(settings.header_bytes_max)
         .max_buf_size(settings.header_bytes_max.max(super::BUFFER_MIN));
+    // Asked for what it does anyway, the parser would take slower ways.
+    if settings.headers_max != PARSER_HEADERS_MAX {
+        http.max_headers(settings.headers_max);
+    }
     http
 }
 
@@ -92,7 +98,7 @@ async fn answer<S, B>(
     request: Request<Incoming>,
     peer: SocketAddr,
     settings: &Settings,
-    service: S,
+    mut service: S,
     talk: &SharedTalk,
 ) -> Result<Response<Watched<B>>, Infallible>
 where
@@ -105,12 +111,14 @@ where
     };
     delivery.begin();
     let method = request.method().clone();
-    let mut request = request
-        .map(|incoming| Body::new(incoming, settings.body_timeout, settings.whole_body_timeout));
+    let arrived = Instant::now();
+    let whole_until = arrived + settings.whole_body_timeout;
+    let mut request =
+        request.map(|incoming| Body::new(incoming, settings.body_timeout, whole_until));
     request.extensions_mut().insert(framing);
-    request.extensions_mut().insert(Caller::new(peer, Instant::now()));
+    request.extensions_mut().insert(Caller::new(peer, arrived));
 
-    let mut response = service.oneshot(request).await?;
+    let mut response = service.ready().await?.call(request).await?;
 
     if !framing.reusable {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -160,12 +168,15 @@ where
 /// How long a caller may keep us waiting, started afresh with every step it makes.
 struct Patience {
     waiting: Waiting,
+    until: Instant,
+    /// Set to `until` or earlier: waits that begin and end with each request need not move it.
     over: Pin<Box<Sleep>>,
 }
 
 impl Patience {
     fn new() -> Self {
-        Self { waiting: Waiting::No, over: Box::pin(sleep_until(Instant::now())) }
+        let now = Instant::now();
+        Self { waiting: Waiting::No, until: now, over: Box::pin(sleep_until(now)) }
     }
 
     fn poll_over(
@@ -184,9 +195,62 @@ impl Patience {
         let changed = std::mem::replace(&mut self.waiting, waiting) != waiting;
         let Some(patience) = patience else { return Poll::Pending };
         if changed {
-            self.over.as_mut().reset(Instant::now() + patience);
+            self.until = Instant::now() + patience;
+            if self.over.is_elapsed() || self.over.deadline() > self.until {
+                self.over.as_mut().reset(self.until);
+            }
         }
-        ready!(self.over.as_mut().poll(cx));
-        Poll::Ready(waiting)
+        loop {
+            ready!(self.over.as_mut().poll(cx));
+            if self.over.deadline() >= self.until {
+                return Poll::Ready(waiting);
+            }
+            self.over.as_mut().reset(self.until);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(60);
+    const HEAD: Duration = Duration::from_secs(5);
+
+    fn settings() -> Settings {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        Settings { idle_timeout: IDLE, header_timeout: HEAD, ..Settings::new(listen) }
+    }
+
+    /// After how long it is over, if nothing happens any more.
+    async fn lasts(patience: &mut Patience, talk: &SharedTalk) -> Duration {
+        let since = Instant::now();
+        poll_fn(|cx| patience.poll_over(cx, talk, &settings())).await;
+        since.elapsed()
+    }
+
+    /// Looks at what is waited for, as a connection does with every step.
+    async fn look(patience: &mut Patience, talk: &SharedTalk) {
+        let over = poll_fn(|cx| Poll::Ready(patience.poll_over(cx, talk, &settings()))).await;
+        assert_eq!(over, Poll::Pending);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_wait_has_its_whole_time_and_no_more() {
+        let (mut patience, talk) = (Patience::new(), Talk::shared());
+        look(&mut patience, &talk).await;
+        tokio::time::advance(IDLE - HEAD / 2).await;
+        lock(&talk).scan.push(b"GET / HTTP/1.1\r\n\r\n");
+        let after_a_request = lasts(&mut patience, &talk).await;
+
+        let (mut patience, talk) = (Patience::new(), Talk::shared());
+        look(&mut patience, &talk).await;
+        lock(&talk).scan.push(b"GET");
+        let within_a_head = lasts(&mut patience, &talk).await;
+
+        assert!(after_a_request.abs_diff(IDLE) < Duration::from_millis(10), "{after_a_request:?}");
+        assert!(within_a_head.abs_diff(HEAD) < Duration::from_millis(10), "{within_a_head:?}");
     }
 }
