@@ -29,13 +29,15 @@ pub(super) struct Answer {
     /// Gone when the body has ended, well or badly.
     held: Option<Held>,
     patience: Patience,
-    timer: Pin<Box<Sleep>>,
+    /// Made by the first wait: most answers are here with their head.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// The wait for the next piece has begun.
+    waiting: bool,
 }
 
 impl Answer {
     pub(super) fn new(incoming: Incoming, held: Held, patience: Patience) -> Self {
-        let timer = Box::pin(sleep_until(patience.until()));
-        let mut answer = Self { incoming, held: Some(held), patience, timer };
+        let mut answer = Self { incoming, held: Some(held), patience, timer: None, waiting: false };
         answer.release_at_end();
         answer
     }
@@ -49,18 +51,22 @@ impl Answer {
         }
     }
 
+    /// Whether the time is up, now that there is nothing to read.
+    fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now())));
+        if !self.waiting {
+            self.waiting = true;
+            timer.as_mut().reset(match self.patience {
+                Patience::Until(then) => then,
+                Patience::Between(gap) => Instant::now() + gap,
+            });
+        }
+        timer.as_mut().poll(cx)
+    }
+
     fn fail(&mut self, why: UnknownReason) -> Poll<Option<Result<Frame<Bytes>, UnknownReason>>> {
         drop(self.held.take());
         Poll::Ready(Some(Err(why)))
-    }
-}
-
-impl Patience {
-    fn until(self) -> Instant {
-        match self {
-            Self::Until(then) => then,
-            Self::Between(gap) => Instant::now() + gap,
-        }
     }
 }
 
@@ -75,16 +81,20 @@ impl Body for Answer {
         if self.held.is_none() {
             return Poll::Ready(None);
         }
-        if self.timer.as_mut().poll(cx).is_ready() {
+        // Also while there is always something to read: a trickle must not outlast its time.
+        if let Patience::Until(then) = self.patience
+            && Instant::now() >= then
+        {
             return self.fail(UnknownReason::TimedOut);
         }
-        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+        let Poll::Ready(next) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            ready!(self.poll_time(cx));
+            return self.fail(UnknownReason::TimedOut);
+        };
+        self.waiting = false;
+        match next {
             Some(Ok(frame)) if frame.is_data() => {
                 self.release_at_end();
-                if let Patience::Between(_) = self.patience {
-                    let until = self.patience.until();
-                    self.timer.as_mut().reset(until);
-                }
                 Poll::Ready(Some(Ok(frame)))
             }
             // Trailers end a body and say nothing that we pass on.

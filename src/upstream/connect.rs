@@ -20,9 +20,6 @@ use crate::task::Tasks;
 /// How many of a name's addresses are tried.
 const ADDRESSES_MAX: usize = 8;
 
-/// How many headers an answer may have.
-const HEADERS_MAX: usize = 128;
-
 /// An open connection, driven in the background, that nobody uses.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -58,13 +55,14 @@ impl Connector {
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(self.head_max)
             .max_header_size(self.head_max)
-            .max_headers(HEADERS_MAX)
+            // Not `max_headers`: without it there are at most 100, and no heap is taken for them.
             .handshake(TokioIo::new(watched))
             .await
             .map_err(io::Error::other)?;
         let ours = Arc::clone(&line);
         self.tasks.spawn(async move {
             tokio::select! {
+                biased;
                 // What went wrong is told to the request; without one, closing is all there is.
                 _ = driver => {}
                 () = ours.must_close() => {}

@@ -12,42 +12,30 @@ use super::settings::Forwarding;
 /// What semel calls itself in `Via`.
 const VIA: &str = "1.1 semel";
 
-/// Hop-by-hop by definition, whatever `Connection` says. `Expect` belongs here because the body is
-/// in hand before anything is sent.
-const HOP_BY_HOP: [HeaderName; 7] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::EXPECT,
-];
-
 /// Instructions to a neighbouring mesh proxy (such as "send it again"), and our own names.
 const NEVER_UP: [&str; 3] = ["x-envoy-", "l5d-", "semel-"];
 
 /// Makes a caller's headers fit for the upstream. `Host` and framing are added later.
 pub fn toward_upstream(headers: &mut HeaderMap, forwarding: Forwarding) {
-    strip_hop_by_hop(headers);
-    headers.remove(header::CONTENT_LENGTH);
-    headers.remove(header::HOST);
+    strip_connection(headers);
     strip_where(headers, |name| {
-        name.starts_with("proxy-") || NEVER_UP.iter().any(|prefix| name.starts_with(prefix))
+        is_hop_by_hop(name)
+            || matches!(name, "content-length" | "host")
+            || name.starts_with("proxy-")
+            || NEVER_UP.iter().any(|prefix| name.starts_with(prefix))
+            || (forwarding == Forwarding::Strip && claims_a_path(name))
     });
-    match forwarding {
-        Forwarding::Trust => {}
-        Forwarding::Strip => strip_where(headers, claims_a_path),
-    }
     add_via(headers);
 }
 
 /// Makes the upstream's headers fit for a caller. `Content-Length` stays, and `Proxy-Status` too:
 /// it tells what proxies before us saw.
 pub fn toward_caller(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
+    strip_connection(headers);
     strip_where(headers, |name| {
-        name.starts_with("semel-") || (name.starts_with("proxy-") && name != "proxy-status")
+        is_hop_by_hop(name)
+            || name.starts_with("semel-")
+            || (name.starts_with("proxy-") && name != "proxy-status")
     });
 }
 
@@ -64,23 +52,33 @@ fn claims_a_path(name: &str) -> bool {
     name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-")
 }
 
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    for name in nominated(headers) {
-        headers.remove(name);
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
+/// Hop-by-hop by definition, whatever `Connection` says. `Expect` belongs here because the body is
+/// in hand before anything is sent.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade" | "expect" | "connection"
+    )
 }
 
-/// The headers that `Connection` names.
-fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    headers
+/// Removes `Connection`, and the headers that it names.
+fn strip_connection(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::CONNECTION) {
+        return;
+    }
+    let nominated: Vec<_> = headers
         .get_all(header::CONNECTION)
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
-        .collect()
+        .map(<[u8]>::trim_ascii)
+        // Goes anyway, and is what nearly every `Connection` says.
+        .filter(|token| !token.eq_ignore_ascii_case(b"keep-alive"))
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
+        .collect();
+    headers.remove(header::CONNECTION);
+    for name in nominated {
+        headers.remove(name);
+    }
 }
 
 fn strip_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {

@@ -1,9 +1,11 @@
 //! Which connection a request gets: one that rested, or a new one. Knows no request, and sends
 //! nothing again.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -28,7 +30,8 @@ pub(super) struct Pool {
     tasks: Tasks,
     connections: Connections,
     exchanges: Arc<Semaphore>,
-    resting: Mutex<Vec<Connection>>,
+    /// The last one rests least long.
+    resting: Mutex<VecDeque<Connection>>,
     spares_coming: AtomicUsize,
     last_taken: Mutex<Option<Instant>>,
 }
@@ -62,7 +65,7 @@ impl Pool {
             tasks,
             connections,
             exchanges: Arc::new(Semaphore::new(exchanges_max)),
-            resting: Mutex::new(Vec::new()),
+            resting: Mutex::new(VecDeque::new()),
             spares_coming: AtomicUsize::new(0),
             last_taken: Mutex::new(None),
         })
@@ -81,7 +84,8 @@ impl Pool {
         };
         let connection = match rested {
             Some(connection) => connection,
-            None => self.open(wire).await?,
+            // In a box: few requests need it, and it is larger than the rest of the way.
+            None => Box::pin(self.open(wire)).await?,
         };
         self.replace_spares();
         Ok(Held { connection: Some(connection), pool: Arc::clone(self), permit })
@@ -90,7 +94,7 @@ impl Pool {
     /// The one that rested least long: the least likely to be closed at this moment.
     fn rested(&self, wire: &Arc<Wire>) -> Option<Connection> {
         let mut resting = lock(&self.resting);
-        while let Some(connection) = resting.pop() {
+        while let Some(connection) = resting.pop_back() {
             if !connection.sender.is_closed() && connection.line.lend(wire) {
                 return Some(connection);
             }
@@ -120,9 +124,12 @@ impl Pool {
             Connections::SingleUse { spares } => spares,
         };
         let mut resting = lock(&self.resting);
-        resting.retain(|connection| !connection.sender.is_closed());
+        // Those that rested longest close first, so it is enough to look there.
+        while resting.front().is_some_and(|connection| connection.sender.is_closed()) {
+            resting.pop_front();
+        }
         if resting.len() < room {
-            resting.push(connection);
+            resting.push_back(connection);
         } else {
             connection.line.cut();
         }
@@ -178,18 +185,27 @@ impl Held {
         if !keep {
             return;
         }
+        let Some(mut connection) = self.connection.take() else { return };
+        let ready = connection.sender.poll_ready(&mut Context::from_waker(Waker::noop()));
+        if let Poll::Ready(ready) = ready {
+            self.give_back(connection, ready.is_ok());
+            return;
+        }
         let tasks = self.pool.tasks.clone();
         tasks.spawn(async move {
             // The answer can be complete before the request is, or before the connection noticed.
-            let Some(mut connection) = self.connection.take() else { return };
             let ready = timeout(READY_MAX, connection.sender.ready()).await;
-            if matches!(ready, Ok(Ok(()))) && connection.line.rest() {
-                self.pool.put(connection);
-            } else {
-                connection.line.cut();
-            }
-            drop(self.permit.take());
+            self.give_back(connection, matches!(ready, Ok(Ok(()))));
         });
+    }
+
+    fn give_back(&mut self, connection: Connection, ready: bool) {
+        if ready && connection.line.rest() {
+            self.pool.put(connection);
+        } else {
+            connection.line.cut();
+        }
+        drop(self.permit.take());
     }
 }
 
