@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Requests are many small and short-lived pieces of memory, which threads hand to each other.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     semel::cli::main()
 }
