@@ -173,21 +173,17 @@ impl Group<'_> {
 
     pub(super) fn swap(&mut self, swap: &Swap) -> Result<Swapped, Trouble> {
         self.admit(Some(swap.purpose))?;
-        let current = self.token(swap.key)?;
-        if current == Some(swap.token) {
-            return Ok(Swapped::Done);
+        let refused = swap.purpose == Purpose::Claim && self.room == Room::Reserve;
+        if refused || !self.write(swap)? {
+            let current = self.stored(swap.key)?;
+            let token = current.as_ref().map(|stored| stored.token);
+            return match token {
+                Some(token) if token == swap.token => Ok(Swapped::Done),
+                _ if token != swap.expected => Ok(Swapped::Lost(current)),
+                _ => Err(Refusal::Full.into()),
+            };
         }
-        if current != swap.expected {
-            return Ok(Swapped::Lost(self.stored(swap.key)?));
-        }
-        if swap.purpose == Purpose::Claim && self.room == Room::Reserve {
-            return Err(Refusal::Full.into());
-        }
-        match &swap.write {
-            Write::Put { bytes, due, tag } => self.put(swap, bytes, *due, *tag)?,
-            Write::Purge => self.purge(swap.key)?,
-        }
-        let before = u64::from(current.is_some());
+        let before = u64::from(swap.expected.is_some());
         let after = u64::from(swap.write != Write::Purge);
         self.meta.entries = (self.meta.entries + after).saturating_sub(before);
         self.meta.count += 1;
@@ -205,44 +201,49 @@ impl Group<'_> {
         Ok((swapped, stored))
     }
 
-    fn put(
-        &self,
-        swap: &Swap,
-        bytes: &[u8],
-        due: Option<Duration>,
-        tag: Tag,
-    ) -> rusqlite::Result<()> {
-        let due = due.map(|due| self.now.cast_signed().saturating_add(millis_up(due)));
-        self.connection
-            .prepare_cached(
-                "INSERT INTO records (key, token, bytes, written, due, tag)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT (key) DO UPDATE SET token = excluded.token, bytes = excluded.bytes,
-                 written = excluded.written, due = excluded.due, tag = excluded.tag",
-            )?
-            .execute(params![
-                swap.key.as_bytes(),
-                swap.token.to_bytes(),
-                bytes,
-                self.now.cast_signed(),
-                due,
-                tag.0,
-            ])?;
-        Ok(())
+    /// Writes if what is there is what was expected, in one statement. Returns whether it did.
+    fn write(&self, swap: &Swap) -> rusqlite::Result<bool> {
+        let (key, token) = (swap.key.as_bytes(), swap.token.to_bytes());
+        let expected = swap.expected.map(Token::to_bytes);
+        let changed = match (&swap.write, expected) {
+            (Write::Put { bytes, due, tag }, None) => self
+                .connection
+                .prepare_cached(
+                    "INSERT INTO records (key, token, bytes, written, due, tag)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (key) DO NOTHING",
+                )?
+                .execute(params![key, token, &bytes[..], self.written(), self.at(*due), tag.0])?,
+            (Write::Put { bytes, due, tag }, Some(expected)) => self
+                .connection
+                .prepare_cached(
+                    "UPDATE records SET token = ?2, bytes = ?3, written = ?4, due = ?5, tag = ?6
+                     WHERE key = ?1 AND token = ?7",
+                )?
+                .execute(params![
+                    key,
+                    token,
+                    &bytes[..],
+                    self.written(),
+                    self.at(*due),
+                    tag.0,
+                    expected
+                ])?,
+            (Write::Purge, Some(expected)) => self
+                .connection
+                .prepare_cached("DELETE FROM records WHERE key = ?1 AND token = ?2")?
+                .execute(params![key, expected])?,
+            (Write::Purge, None) => usize::from(self.stored(swap.key)?.is_none()),
+        };
+        Ok(changed == 1)
     }
 
-    fn purge(&self, key: RecordKey) -> rusqlite::Result<()> {
-        self.connection
-            .prepare_cached("DELETE FROM records WHERE key = ?1")?
-            .execute([key.as_bytes()])?;
-        Ok(())
+    fn written(&self) -> i64 {
+        self.now.cast_signed()
     }
 
-    fn token(&self, key: RecordKey) -> rusqlite::Result<Option<Token>> {
-        self.connection
-            .prepare_cached("SELECT token FROM records WHERE key = ?1")?
-            .query_row([key.as_bytes()], |row| token(row, 0))
-            .optional()
+    /// When something is due, by the store's clock.
+    fn at(&self, due: Option<Duration>) -> Option<i64> {
+        due.map(|due| self.written().saturating_add(millis_up(due)))
     }
 
     fn stored(&self, key: RecordKey) -> rusqlite::Result<Option<Stored>> {
@@ -264,7 +265,7 @@ impl Group<'_> {
             "SELECT key, token, bytes, written FROM records WHERE due <= ?1 ORDER BY due LIMIT ?2",
         )?;
         let due = query
-            .query_map(params![self.now.cast_signed(), rows(limit)], |row| self.entry(row))?
+            .query_map(params![self.written(), rows(limit)], |row| self.entry(row))?
             .collect::<Result<_, _>>()?;
         Ok(Agenda { clock: Duration::from_millis(self.now), due })
     }
