@@ -103,6 +103,23 @@ async fn what_was_written_is_there_after_a_restart() {
 }
 
 #[tokio::test]
+async fn another_program_cannot_open_the_database_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = found(folder.path()).await;
+    // In a process of its own: within one, SQLite lets connections in.
+    let script = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('VACUUM')";
+    let database = folder.path().join("semel.db");
+    let Ok(tried) = Command::new("python3").args(["-c", script]).arg(database).output() else {
+        eprintln!("SKIPPED: python3 is missing");
+        return;
+    };
+
+    let said = String::from_utf8_lossy(&tried.stderr).into_owned();
+    assert!(said.contains("locked"), "{said}");
+    assert_eq!(store.swap(&numbered(1)).await, Ok(Swapped::Done));
+}
+
+#[tokio::test]
 async fn a_second_process_is_refused_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let _store = found(folder.path()).await;
@@ -477,6 +494,38 @@ async fn after_a_sync_that_failed_nothing_is_acknowledged() {
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].contains("\"ack broken"), "{said:?}");
     verify(folder.path(), &traced.acknowledged).await;
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_copied_into_the_database_breaks_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(found(folder.path()).await);
+    let database = folder.path().join("semel.db");
+    // Counted per thread: the writer syncs the database once, when it is opened; the copier, often.
+    let sync = "inject=fsync,fdatasync:error=EIO:when=2";
+    let fail = ["-P", database.to_str().unwrap(), "-e", sync];
+    let Some(traced) = traced(folder.path(), 4, 2_000, &fail) else { return };
+
+    assert!(traced.calls.contains("EIO"), "a copying failed");
+    assert!(traced.said.contains("ack broken"), "nothing is acknowledged after it");
+    verify(folder.path(), &traced.acknowledged).await;
+}
+
+#[tokio::test]
+async fn the_log_begins_anew_while_writes_never_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = found(folder.path()).await;
+    let bytes = Bytes::from(vec![7; 64 * 1024]);
+    let put = Write::Put { bytes, due: None, tag: Tag::NONE };
+    let mut swap = Swap { write: put.clone(), ..numbered(1) };
+
+    for _ in 0..1_600 {
+        assert_eq!(store.swap(&swap).await, Ok(Swapped::Done));
+        swap = Swap { write: put.clone(), ..follow(&swap, b"") };
+    }
+
+    let log = std::fs::metadata(folder.path().join("semel.db-wal")).unwrap().len();
+    assert!(log < 64 * 1024 * 1024, "100 MiB were written, the log has {log} bytes");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! [`EmbeddedStore`] only hands questions to a thread of its own. Read on in `opening` (what is
 //! checked before the first question), `writer` (the thread:
-//! groups, commits, checkpoints, what is fatal), `table` (the SQL), `folder` (lock, marker,
+//! groups, commits, what is fatal), `copier` (checkpoints), `table` (the SQL), `folder` (lock, marker,
 //! reserve) and `clock`.
 
 use std::fmt;
@@ -26,6 +26,7 @@ use super::{
 use crate::protocol::id::RecordKey;
 
 mod clock;
+mod copier;
 mod folder;
 mod opening;
 pub mod probe;

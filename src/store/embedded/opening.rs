@@ -3,11 +3,13 @@
 //! The rule: a folder that was in use and does not hold what it held is a failure to start, never
 //! a new store. `semel store accept` alone may open it in spite of that.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::clock::Clock;
+use super::copier::Copier;
 use super::folder::Folder;
 use super::table::{self, Meta};
 use super::writer::{Reserve, Writer, pragma};
@@ -17,6 +19,8 @@ use crate::store::Fence;
 
 /// The oldest SQLite without the WAL-reset bug, as `sqlite3_libversion_number` says it.
 const SQLITE_MIN: i32 = 3_051_003;
+/// SQLite's locking that keeps other processes out, and lets this process's connections in.
+const EXCLUSIVE: &str = "unix-excl";
 /// Kibibytes of page cache, negative as SQLite wants it.
 const CACHE: i32 = -65_536;
 
@@ -36,7 +40,9 @@ impl Writer {
         let marker = marker(&folder, settings)?;
         let had_log = folder.has_log().map_err(failed)?;
         folder.prepare().map_err(failed)?;
-        let connection = connect(&folder).map_err(damaged)?;
+        let database = folder.database();
+        let connection = connect(&database).map_err(damaged)?;
+        set_up(&connection).map_err(damaged)?;
         let meta = Meta::read(&connection).map_err(|error| damaged(error.to_string()))?;
         if !settings.accept {
             compare(&meta, &marker, had_log)
@@ -59,7 +65,8 @@ impl Writer {
         // A disk that is full already is no reason not to start: settlements must flow.
         let reserve = Reserve::set_aside(&folder);
         let clock = Clock::start(meta.clock);
-        Ok(Self { connection, files, pages_max, reserve, clock, fence, health, folder })
+        let copier = Some(Copier::start(&database, Arc::clone(&health)).map_err(damaged)?);
+        Ok(Self { copier, connection, files, pages_max, reserve, clock, fence, health, folder })
     }
 }
 
@@ -81,32 +88,36 @@ fn marker(folder: &Folder, settings: &Settings) -> Result<Vec<StoreId>, OpenErro
     Ok(marker)
 }
 
-/// Connects, and creates the tables in an empty database.
-fn connect(folder: &Folder) -> Result<Connection, String> {
+/// Connects, so that no other process can, and so that the log's index is in our own memory.
+pub(super) fn connect(database: &Path) -> Result<Connection, String> {
     let text = |error: rusqlite::Error| error.to_string();
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(folder.database(), flags).map_err(text)?;
+    let mut connection =
+        Connection::open_with_flags_and_vfs(database, flags, EXCLUSIVE).map_err(text)?;
     connection.set_transaction_behavior(TransactionBehavior::Immediate);
-    // Exclusive from the first read on: then the log's index is in our own memory.
-    let set = |name: &str, value: &str| {
-        connection.pragma_update_and_check(None, name, value, |row| row.get::<_, String>(0))
-    };
-    set("locking_mode", "EXCLUSIVE").map_err(text)?;
-    let tables = pragma(&connection, "SELECT count(*) FROM sqlite_schema").map_err(text)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(text)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(text)?;
+    Ok(connection)
+}
+
+/// Sets the database up, and creates the tables in an empty one.
+fn set_up(connection: &Connection) -> Result<(), String> {
+    let text = |error: rusqlite::Error| error.to_string();
+    let tables = pragma(connection, "SELECT count(*) FROM sqlite_schema").map_err(text)?;
     if tables > 0 {
-        recognise(&connection)?;
+        recognise(connection)?;
     }
-    let mode = set("journal_mode", "WAL").map_err(text)?;
+    let mode = connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
+        .map_err(text)?;
     if mode != "wal" {
         return Err(format!("it stays in journal mode {mode}, and only wal is safe"));
     }
-    connection.pragma_update(None, "synchronous", "FULL").map_err(text)?;
-    connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(text)?;
     connection.pragma_update(None, "cache_size", CACHE).map_err(text)?;
     if tables == 0 {
-        table::create(&connection).map_err(text)?;
+        table::create(connection).map_err(text)?;
     }
-    Ok(connection)
+    Ok(())
 }
 
 /// Refuses a database of somebody else's, or of another version's.

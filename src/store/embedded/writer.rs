@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Health;
 use super::clock::Clock;
+use super::copier::{Copier, copy};
 use super::folder::{Files, Folder};
 use super::table::{Group, Meta, Room, Trouble};
 use crate::protocol::id::StoreId;
@@ -22,10 +23,16 @@ use crate::store::{Charter, Examination, Fence, Refusal, StoreError};
 
 /// How many questions are committed together.
 const GROUP_MAX: usize = 256;
-/// How long the queue is empty before the log is copied into the database.
-const IDLE_GAP: Duration = Duration::from_millis(5);
-/// How many pages of log are copied back between two groups at the latest, idle or not.
-const LOG_PAGES_MAX: u64 = 4096;
+/// How long the queue is empty before the log is copied into the database, however little there is.
+const IDLE_GAP: Duration = Duration::from_millis(100);
+/// How many pages are in the log that are not yet in the database before copying begins.
+const COPY_PAGES: u64 = 1024;
+/// How many pages the log has before the writer copies the last of it, so that it begins anew.
+const RENEW_PAGES: u64 = 16 * 1024;
+/// How many pages the writer copies then: about as much as it commits in a few groups.
+const RENEW_LEFT_MAX: u64 = 64;
+/// How many pages the log may have. Beyond, the writer waits for the copier: the disk cannot keep pace.
+const LOG_PAGES_MAX: u64 = 64 * 1024;
 /// How long to wait before setting disk aside anew.
 const RESERVE_PAUSE: Duration = Duration::from_secs(5);
 /// How far the wall clock may be behind the newest write before it is worth a warning.
@@ -113,7 +120,9 @@ impl From<io::Error> for Failure {
 
 /// The owner of the database. [`Writer::open`] is in [`super::opening`].
 pub(super) struct Writer {
-    // Dropped before the folder, whose lock must outlive the open database.
+    // These two are dropped before the folder, whose lock must outlive the open database. `None` once the
+    // database is about to be closed.
+    pub(super) copier: Option<Copier>,
     pub(super) connection: Connection,
     pub(super) files: Files,
     /// How many pages may be in use while claims are taken; the rest is for what became of them.
@@ -135,20 +144,37 @@ pub(super) enum Reserve {
 }
 
 /// Notes a panic of the thread that it lives on.
-struct Alarm(Arc<Health>);
+pub(super) struct Alarm {
+    health: Arc<Health>,
+    what: &'static str,
+}
+
+impl Alarm {
+    pub(super) fn new(health: Arc<Health>, what: &'static str) -> Self {
+        Self { health, what }
+    }
+}
 
 impl Drop for Alarm {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.fail("its writer thread panicked".to_owned());
+            self.health.fail(self.what.to_owned());
         }
     }
+}
+
+/// How long the log is.
+#[derive(Debug, Clone, Copy)]
+struct Log {
+    pages: u64,
+    /// How many of them are not in the database yet.
+    left: u64,
 }
 
 impl Writer {
     /// Answers questions until nobody can ask any more, or the medium fails.
     pub(super) fn run(mut self, mut asked: mpsc::Receiver<Box<dyn Asked>>) {
-        let _alarm = Alarm(Arc::clone(&self.health));
+        let _alarm = Alarm::new(Arc::clone(&self.health), "its writer thread panicked");
         if let Err(failure) = self.serve(&mut asked).and_then(|()| self.close()) {
             self.health.fail(match failure {
                 Failure::Full => "there is no room to close the database".to_owned(),
@@ -174,13 +200,11 @@ impl Writer {
                 Ok(0) => return Ok(()),
                 Ok(_) => {
                     self.answer(&mut group)?;
+                    self.shorten_log()?;
                     tidy = false;
-                    if self.log_pages()? > LOG_PAGES_MAX {
-                        self.checkpoint()?;
-                    }
                 }
                 Err(_) => {
-                    self.checkpoint()?;
+                    self.copier()?.begin();
                     tidy = true;
                 }
             }
@@ -255,6 +279,10 @@ impl Writer {
             self.folder.mark(&[from, to])?;
         }
         self.connection.prepare_cached("COMMIT")?.execute([])?;
+        if self.health.broken.is_cancelled() {
+            // The copier has met a failure meanwhile. What is committed may be on the disk or not.
+            return Err(Failure::Broken(self.health.error().to_string()));
+        }
         if let Some((_, to)) = exchanged {
             // After the charter, never before: a marker without its database refuses to start.
             self.folder.mark(&[to])?;
@@ -266,26 +294,64 @@ impl Writer {
 
     /// Notes an orderly end, and leaves one file.
     fn close(&mut self) -> Result<(), Failure> {
+        if let Some(mut copier) = self.copier.take() {
+            let waited = copier.wait();
+            self.copied(waited)?;
+            // Its connection is closed here: only the last one can do away with the log.
+        }
         let meta = Meta { closed: true, ..Meta::read(&self.connection)? };
         meta.write(&self.connection)?;
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         Ok(())
     }
 
-    /// How many pages of log are not yet in the database.
-    fn log_pages(&self) -> Result<u64, Failure> {
+    /// Has the log copied while commits go on, and begins it anew when next to nothing is left to copy.
+    ///
+    /// Under load new commits are always ahead of the copier; so the last bit is the writer's, between two
+    /// groups. Until then the log grows: copying all of it here would stall everyone.
+    fn shorten_log(&mut self) -> Result<(), Failure> {
+        let ended = self.copier()?.ended();
+        ended.map_or(Ok(()), |copied| self.copied(copied))?;
+        let log = self.log()?;
+        if log.pages > LOG_PAGES_MAX {
+            let waited = self.copier()?.wait();
+            self.copied(waited)?;
+            return self.checkpoint();
+        }
+        if log.left == 0 || self.copier()?.is_copying() {
+            return Ok(());
+        }
+        let long = log.pages > RENEW_PAGES;
+        if long && log.left <= RENEW_LEFT_MAX {
+            return self.checkpoint();
+        }
+        if long || log.left > COPY_PAGES {
+            self.copier()?.begin();
+        }
+        Ok(())
+    }
+
+    fn copier(&mut self) -> Result<&mut Copier, Failure> {
+        self.copier.as_mut().ok_or_else(|| Failure::Broken("it is being closed".to_owned()))
+    }
+
+    fn log(&self) -> Result<Log, Failure> {
         let mut query = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
-        let pages = query
-            .query_row([], |row| Ok(row.get::<_, i64>(1)?.saturating_sub(row.get::<_, i64>(2)?)))?;
-        Ok(u64::try_from(pages).unwrap_or_default())
+        let count = |number: i64| u64::try_from(number).unwrap_or_default();
+        Ok(query.query_row([], |row| {
+            let (pages, copied) = (count(row.get(1)?), count(row.get(2)?));
+            Ok(Log { pages, left: pages.saturating_sub(copied) })
+        })?)
     }
 
     /// Copies the log into the database; the next write then begins it anew.
     fn checkpoint(&mut self) -> Result<(), Failure> {
-        let mut statement = self.connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
-        let done = statement.query_row([], |_| Ok(()));
-        drop(statement);
-        match done.map_err(Failure::from) {
+        let done = copy(&self.connection);
+        self.copied(done)
+    }
+
+    fn copied(&mut self, copied: Result<(), Failure>) -> Result<(), Failure> {
+        match copied {
             // The log still holds everything. It can be copied when there is room.
             Err(Failure::Full) => self.spend(),
             Err(Failure::Broken(reason)) => Err(Failure::Broken(reason)),
