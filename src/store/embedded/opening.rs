@@ -21,8 +21,9 @@ use crate::store::Fence;
 const SQLITE_MIN: i32 = 3_051_003;
 /// SQLite's locking that keeps other processes out, and lets this process's connections in.
 const EXCLUSIVE: &str = "unix-excl";
-/// Kibibytes of page cache, negative as SQLite wants it.
-const CACHE: i32 = -65_536;
+/// Kibibytes of page cache, negative as SQLite wants it. Enough for the inner pages of the index of many
+/// millions of records. More would cost: SQLite walks all of it in a commit that splits a page.
+const CACHE: i32 = -4_096;
 
 impl Writer {
     /// Opens the folder and the database in it.
