@@ -74,8 +74,8 @@ golden: ## write the files anew that tests compare with
 	@SEMEL_GOLDEN=write scripts/test.sh --locked --test golden
 
 .PHONY: bench-build
-bench-build: build
-	cargo build --release --locked --example bench-upstream
+bench-build:
+	cargo build --release --locked --bins
 
 .PHONY: bench
 bench: bench-build ## semel beside its peers, 20 minutes on two quiet cores: ONLY=S2,S3 BENCH_ROUNDS=n

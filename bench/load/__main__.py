@@ -27,14 +27,14 @@ WINDOW_EXTRA_SECONDS = 0.2
 
 GUARDS = "redis-server idempotent-proxy-server"
 SCENARIOS = [
-    Scenario("S1", "Passed through", s1, 16, 20, "wrk nginx haproxy envoy"),
+    Scenario("S1", "Passed through", s1, 16, 6, "wrk nginx haproxy envoy"),
     Scenario("S2", "Guarded, each request with a new key", s2, 6, 9, f"wrk nginx {GUARDS}"),
-    Scenario("S3", "Replays of settled keys", s3, 10, 30, f"wrk nginx {GUARDS}"),
-    Scenario("S4", "A storm of duplicates", s4, 6, 15, f"wrk {GUARDS}", seconds_min=STORM_SECONDS),
+    Scenario("S3", "Replays of settled keys", s3, 10, 15, f"wrk nginx {GUARDS}"),
+    Scenario("S4", "A storm of duplicates", s4, 6, 10, f"wrk {GUARDS}", seconds_min=STORM_SECONDS),
     Scenario("S5", "A mix, as on a day", s5, 4, 10, f"wrk envoy {GUARDS}"),
     Scenario("S6", "Growth of the store", s6, 16, 600, "wrk redis-server"),
     Scenario("S7", "1,000 requests per second", s7, 7, 10, "oha nginx envoy redis-server"),
-    Scenario("S8", "Start and memory", s8, 0, 95, "nginx envoy"),
+    Scenario("S8", "Start and memory", s8, 0, 80, "nginx envoy"),
     Scenario("S9", "Two processes on one Redis", s9, 2, 3, "wrk redis-server"),
     Scenario("S10", "An upstream with TLS", s10, 4, 6, "wrk nginx openssl"),
 ]
@@ -109,6 +109,8 @@ def main() -> None:
         find(name)
     settle_down()
     semel = asked.semel.resolve()
+    if not semel.exists():
+        raise Missing(f"{semel} is not there: `make bench` builds it")
     results = Results(asked.out, semel, asked.rounds, asked.seconds)
     began = time.monotonic()
     for scenario in plan:

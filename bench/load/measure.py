@@ -13,6 +13,11 @@ from processes import group
 TICKS = os.sysconf("SC_CLK_TCK")
 NS = 1_000_000_000
 
+# A script is one round trip, and the commands inside of it are counted too.
+SCRIPTS = {"eval", "evalsha", "evalsha_ro", "fcall", "fcall_ro"}
+# Asked by this program.
+OURS = {"info", "dbsize"}
+
 
 def cpu_of_threads(pid: int) -> dict:
     """Nanoseconds on a core, by thread."""
@@ -139,9 +144,13 @@ class Window:
         }
         if self.redis:
             figures["extra"]["redis_cpu_us"] = round(self.redis_cpu.spent_us() / requests, 2)
-            figures["store_commands"] = {
-                name: round((calls - self.commands.get(name, 0)) / requests, 3)
+            calls = {
+                name: calls - self.commands.get(name, 0)
                 for name, calls in sorted(self.redis.commands().items())
-                if name != "info" and calls - self.commands.get(name, 0) >= requests / 1000
+                if name not in OURS
             }
+            trips = SCRIPTS & calls.keys() or calls.keys()
+            figures["extra"]["round_trips"] = round(sum(calls[name] for name in trips) / requests, 3)
+            each = {name: round(count / requests, 3) for name, count in calls.items()}
+            figures["store_commands"] = {name: count for name, count in each.items() if count}
         return figures

@@ -22,7 +22,6 @@ PEER_PATHS = {
     "/pay?delay_ms=5": "URL_QUICK",
     "/pay?delay_ms=50": "URL_USUAL",
     "/pay?delay_ms=2000&count": "URL_SLOW",
-    "/pay?delay_ms=3000": "URL_SLOWER",
 }
 
 
@@ -59,7 +58,7 @@ class Stage:
     def start_upstream(self, options: list) -> int:
         """The fast upstream on the load's core; returns its port."""
         port = free_port()
-        program = self.semel_binary.parent / "examples/bench-upstream"
+        program = self.semel_binary.parent / "bench-upstream"
         if not program.exists():
             raise Missing(f"{program} is not there: `make bench` builds it beside semel")
         command = [program, "--listen", f"127.0.0.1:{port}", *options]

@@ -87,7 +87,8 @@ class Sender:
         """A fixed rate, each request with a key of its own in its query."""
         window = Window(subject.pids, subject.redis)
         start = "/off" if subject.name == "semel" else ""
-        url = rf"http://127\.0\.0\.1:{subject.port}{start}/query/pay\?key=[a-z0-9]{{24}}"
+        # oha takes dots and backslashes for something else.
+        url = f"http://127[.]0[.]0[.]1:{subject.port}{start}/query/pay[?]key=[a-z0-9]{{24}}"
         return merged(oha(url, RATE, self.seconds, 16), window)
 
 

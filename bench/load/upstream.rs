@@ -1,8 +1,8 @@
 //! The upstream of the bench: answers at once, or as late and as large as a request asks for.
 //!
-//! `POST /anything?delay_ms=50&size=65536&count` waits 50 ms, answers with 64 KiB of JSON, and counts
-//! the request under its idempotency key; `GET /counted` tells what was counted, `DELETE /counted`
-//! forgets it. It shares a core with the load generator, so it does as little as an HTTP/1.1 server
+//! `POST /anything?delay_ms=50&size=65536&count` waits 50 ms, answers with 64 KiB of JSON, and
+//! counts the request under its idempotency key; `GET /counted` tells what was counted,
+//! `DELETE /counted` forgets it. It shares a core with the load generator, so it does as little as an HTTP/1.1 server
 //! can: one thread, one write per answer, answers made once per size.
 
 use std::cell::RefCell;
@@ -23,7 +23,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::task::{LocalSet, spawn_local};
 use tokio_rustls::TlsAcceptor;
 
@@ -37,6 +37,8 @@ const HEAD_MAX: usize = 64 << 10;
 const FIELDS_MAX: usize = 64;
 /// How much is read at once, at most.
 const READ_MAX: usize = 64 << 10;
+/// How many connections may wait to be accepted: thousands come at once where a proxy is filled.
+const BACKLOG: u32 = 4096;
 /// How many keys are counted.
 const KEYS_MAX: usize = 1 << 20;
 
@@ -102,7 +104,10 @@ fn acceptor(options: &Options) -> Result<Option<TlsAcceptor>, Box<dyn Error>> {
 }
 
 async fn serve(listen: SocketAddr, acceptor: Option<TlsAcceptor>) -> io::Result<()> {
-    let listener = TcpListener::bind(listen).await?;
+    let socket = if listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(listen)?;
+    let listener = socket.listen(BACKLOG)?;
     let shared = Rc::new(Shared::default());
     loop {
         let (stream, _) = listener.accept().await?;
