@@ -1,10 +1,10 @@
 //! What this process recalls of settled records, so that a retry that it has told before needs no
 //! store.
 //!
-//! It holds what a claim has read, and nothing that this process has only written: so whoever is told
-//! from it was found on record in the store at most [`RECALLED_MAX`] ago. An entry ends with that, well
-//! before its record's retention ([`recalled_for`]), when the store's fence turns (another store, lost
-//! writes, another generation), and when a caller of its operation leaves unanswered.
+//! It holds what a claim has read, and nothing that this process has only written: so what is told
+//! from it was found on record in the store at most [`RECALLED_MAX`] ago. An entry ends then, well
+//! before its record's retention does ([`recalled_for`]); when the store's fence turns (another
+//! store, lost writes, another generation); and when a caller of its operation leaves unanswered.
 //!
 //! [`RECALLED_MAX`]: crate::protocol::claim::RECALLED_MAX
 
@@ -25,7 +25,10 @@ use crate::protocol::id::RecordKey;
 
 /// What an entry takes in memory beside its answer, about.
 const ENTRY_BYTES: usize = 400;
-/// In how many parts it is kept, each under a lock of its own. No entry is larger than a part.
+/// What one takes with a usual answer. Only a guess at how many there will be.
+const ENTRY_BYTES_USUAL: usize = 1024;
+/// In how many parts it is kept, each under a lock of its own, if it has room for more than a
+/// few. No entry is larger than a part.
 const PARTS: usize = 4;
 
 /// Settled records by their keys, within so many bytes; `None`: none.
@@ -82,8 +85,8 @@ impl Recall {
     pub(super) fn new(bytes: usize) -> Self {
         let mut options = OptionsBuilder::new();
         let capacity = u64::try_from(bytes).unwrap_or(u64::MAX);
-        // Only what it has room for in the beginning: it grows.
-        options.shards(PARTS).estimated_items_capacity(1024).weight_capacity(capacity);
+        let entries = (bytes / ENTRY_BYTES_USUAL).max(1);
+        options.shards(PARTS).estimated_items_capacity(entries).weight_capacity(capacity);
         let options = options.build().ok().filter(|_| bytes > 0);
         Self(options.map(|options| {
             let hasher = BuildHasherDefault::default();

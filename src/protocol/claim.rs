@@ -61,8 +61,8 @@ fn decide_settled(record: &Record, settlement: &Settlement) -> Decision {
     if kept && settlement.reply.is_some() { Decision::Replay } else { Decision::NotKept }
 }
 
-/// How long a settled record is recalled at the longest without being read again: what a person does
-/// to a store by hand shows by then.
+/// How long a settled record is recalled at the longest without being read again: what a person
+/// does to a store by hand shows by then.
 pub const RECALLED_MAX: Duration = Duration::from_secs(600);
 
 /// How long a process that has just read this record may tell its answer without reading it again;

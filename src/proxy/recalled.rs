@@ -93,7 +93,7 @@ impl Told {
 }
 
 impl Proxy {
-    /// What is recalled of the operation that a request stands for, if it may be told without asking.
+    /// What is recalled of a request's operation, if it may be told without asking.
     pub(super) fn recalled(&self, lane: &Lane, identified: &Identified) -> Option<Settled> {
         let may = match (lane.route.mode, identified.identity) {
             (Mode::Enforce, Identity::Key) => !self.told.is_full(),
@@ -102,7 +102,7 @@ impl Proxy {
             // Whoever only watches counts what the store would say.
             (Mode::Observe | Mode::Off, _) => false,
         };
-        self.ledger().recall(identified.key, &identified.fingerprints).filter(|_| may)
+        if may { self.ledger().recall(identified.key, &identified.fingerprints) } else { None }
     }
 
     /// Tells it.

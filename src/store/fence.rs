@@ -38,7 +38,8 @@ impl Fence {
         self.turns.load(Ordering::Acquire)
     }
 
-    fn turn(&self) {
+    /// Notes that another one, which stands for this, has refused.
+    pub fn turn(&self) {
         self.turns.fetch_add(1, Ordering::AcqRel);
     }
 

@@ -150,6 +150,9 @@ impl Link {
         answer: Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.fence.saw(view.fence().seen());
+        if let Err(StoreError::Refused(_)) = &answer {
+            self.fence.turn();
+        }
         let book = &self.depot.book;
         match &answer {
             Err(StoreError::Refused(Refusal::Rewound { .. })) => {
