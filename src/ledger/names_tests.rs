@@ -483,9 +483,8 @@ async fn a_payment_that_goes_well_costs_no_write_for_its_content() {
 async fn a_claim_whose_business_key_is_not_confirmed_permits_nothing() {
     for faults in [&[Fault::NotApplied][..], &[Fault::Applied; 3]] {
         let process = one().await;
-        // The orphan's content is read beside the claim; then comes the business key.
-        let well = [Fault::None; 2];
-        process.steps.store.script(well.iter().chain(faults).copied());
+        // The claim goes well; then comes the business key.
+        process.steps.store.script([Fault::None].iter().chain(faults).copied());
 
         let Err(ClaimError::Unconfirmed(_, unproven)) = process.try_claim(order(1)).await else {
             panic!("nothing was confirmed")
@@ -502,8 +501,8 @@ async fn a_claim_that_became_a_pointer_unconfirmed_is_not_taken_back_for_ever() 
     let process = one().await;
     let _first = process.claimed(order(1)).await;
     let lost = Fault::Applied;
-    // Claim, content, business pointer, its record, joined; then the turn, whose answers are lost.
-    let well = [Fault::None; 5];
+    // Claim, business pointer, its record, joined; then the turn, whose answers are lost.
+    let well = [Fault::None; 4];
     process.steps.store.script(well.into_iter().chain([lost, lost, lost]));
 
     let claimed = process.try_claim(order(2)).await;
@@ -518,12 +517,12 @@ async fn a_claim_that_became_a_pointer_unconfirmed_is_not_taken_back_for_ever() 
 
 #[tokio::test(start_paused = true)]
 async fn what_is_recognised_as_another_operation_may_not_be_sent_on_trust() {
-    // Claim, content, business pointer, its record: then the store fails, over what comes of it.
+    // Claim, business pointer, its record: then the store fails, over what comes of it.
     for other in [order(2), Name { content: 2, ..order(2) }] {
         let process = one().await;
         let _first = process.claimed(order(1)).await;
         let gone = [Fault::NotApplied; 8];
-        process.steps.store.script([Fault::None; 4].into_iter().chain(gone));
+        process.steps.store.script([Fault::None; 3].into_iter().chain(gone));
 
         let claimed = process.try_claim(other).await;
 
