@@ -138,7 +138,7 @@ fn the_load_test_is_guarded_by_a_key_in_the_query_and_goes_to_the_practice_api()
     let file = folder.path().join("semel.yaml");
     fs::write(&file, config.split("```").next().unwrap()).unwrap();
 
-    // The URL comes last, in quotes; where it is a pattern, its dots and question mark are in brackets.
+    // The URL comes last, in quotes; where it is a pattern, its question mark is in brackets.
     let urls: Vec<String> = marked
         .lines()
         .filter(|line| line.starts_with("$ oha "))

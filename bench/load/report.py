@@ -133,6 +133,11 @@ def shown(subject):
     return NAMES.get(subject, subject)
 
 
+def cpu_of(row):
+    """A proxy's CPU time per request; where there is none in between it is the upstream's, which nobody asked for."""
+    return None if row["subject"] == "direct" else row["median"].get("cpu_us")
+
+
 def in_cases(scenario):
     """The rows by case, in the order in which they were measured."""
     groups = {}
@@ -155,7 +160,7 @@ def cell(value, scale=1.0):
 
 
 def cpu_cell(row):
-    median = row["median"].get("cpu_us")
+    median = cpu_of(row)
     rounds = [it["cpu_us"] for it in row.get("rounds") or [] if it.get("cpu_us") is not None]
     if median is None or len(rounds) < 2:
         return cell(median)
@@ -191,7 +196,7 @@ def extra_column(key):
 
 def columns(scenario):
     def ratio(row):
-        cpu, floor = row["median"].get("cpu_us"), floor_of(scenario, row["case"])
+        cpu, floor = cpu_of(row), floor_of(scenario, row["case"])
         return f"{cpu / floor:.2f}" if cpu is not None and floor else ""
 
     def measure(key, scale=1.0):
@@ -245,8 +250,7 @@ def targets_table(targets):
 def cpu_groups(scenario, only=None):
     groups = []
     for case, rows in in_cases(scenario).items():
-        spent = [(shown(row["subject"]), row["subject"], row["median"]["cpu_us"])
-                 for row in rows if row["median"].get("cpu_us")]
+        spent = [(shown(row["subject"]), row["subject"], cpu_of(row)) for row in rows if cpu_of(row)]
         if spent and only in (None, case):
             groups.append((case, "µs", floor_of(scenario, case), spent))
     return groups

@@ -18,7 +18,7 @@ def made_up():
     return {
         "machine": {"cpu": "made up", "cores": 2, "versions": {"nginx": "0", "semel": "0"}},
         "scenarios": [
-            {"id": "S1", "title": "one", "cases": [row("nginx", 20), row("semel", 30), row("direct", None, p50_ms=0.4)]},
+            {"id": "S1", "title": "one", "cases": [row("nginx", 20), row("semel", 30), row("direct", 5, p50_ms=0.4)]},
             {"id": "S10", "title": "ten", "cases": [row("semel", 10, extra={"ready_ms": 7})]},
         ],
         "targets": [
@@ -53,6 +53,7 @@ class AReport(unittest.TestCase):
         self.put(made_up())
         page = self.page()
         self.assertIn("| semel | 1,000 | 30.0 | 1.50 | 1.00 | 2.00 | 0.600 | 0.000 | 0 |", page)
+        self.assertIn("| no proxy | 1,000 |  |  | 0.40 |", page)
         self.assertNotIn("p99.9", page)
         self.assertIn("ready, ms", page)
         self.assertTrue(page.startswith("before\n") and page.endswith("after\n") and "old" not in page)
