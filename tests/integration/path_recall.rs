@@ -118,10 +118,10 @@ async fn requests_without_a_key_always_ask_the_store_and_so_does_a_new_process()
 #[tokio::test]
 async fn who_leaves_what_was_recalled_unanswered_is_recognised_under_another_key() {
     // More than the sockets between them can hold.
-    let body = vec![b'x'; 15 << 20];
+    let body = vec![b'x'; 6 << 20];
     let upstream = Scripted::answering(with_length("200 OK", &body)).await;
     let mut config = config(upstream.addr(), "limits: { response_body: 16MiB }");
-    config.store.recall = 256 << 20;
+    config.store.recall = 64 << 20;
     let sidecar = Sidecar::start(config).await;
     let ask = Ask::pay("a").key("k");
     let first = ask.ask(sidecar.addr).await;
