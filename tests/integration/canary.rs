@@ -106,10 +106,11 @@ fn sightings_in_redis(redis: &RedisServer) -> Vec<String> {
         let name = String::from_utf8(name.clone()).unwrap();
         flatten(&key, &mut all);
         flatten(&redis.command(&["DUMP", &name]), &mut all);
-        let how = if redis.command(&["TYPE", &name]) == Value::SimpleString("hash".to_owned()) {
-            vec!["HGETALL", &name]
-        } else {
-            vec!["ZRANGE", &name, "0", "-1"]
+        let Value::SimpleString(kind) = redis.command(&["TYPE", &name]) else { panic!("{name}") };
+        let how = match kind.as_str() {
+            "hash" => vec!["HGETALL", &name],
+            "string" => vec!["GET", &name],
+            _ => vec!["ZRANGE", &name, "0", "-1"],
         };
         flatten(&redis.command(&how), &mut all);
     }

@@ -37,6 +37,7 @@ mod server;
 mod store_embedded;
 mod store_redis;
 mod store_redis_cut;
+mod store_redis_layout;
 mod support;
 mod upstream;
 mod upstream_pass;

@@ -39,7 +39,7 @@ fn charter(redis: &RedisServer) -> String {
     names
         .find(|name| {
             let hash = redis.command(&["TYPE", name]) == Value::SimpleString("hash".to_owned());
-            hash && redis.command(&["HEXISTS", name, "identity"]) == Value::Int(1)
+            hash && redis.command(&["HEXISTS", name, "charter"]) == Value::Int(1)
         })
         .unwrap()
 }

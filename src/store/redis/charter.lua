@@ -1,2 +1,2 @@
 -- KEYS: charter
-return say('done')
+return say('d', count and charter)

@@ -1,25 +1,27 @@
 //! One connection to Redis, kept up: connects when asked, gives up when its answers cannot be
 //! trusted any more, and never lets a call last longer than its deadline.
 //!
-//! The crate's own `ConnectionManager` is not used: its time limit does not cover the wait for a
-//! reconnect, a call that ran out of time leaves the dead connection in place, and a demoted
-//! primary is kept. See [`super::script`] for what is said over the connection.
+//! The `redis` crate reads the URL. Its connections are not used: their time limits do not cover the
+//! wait for a reconnect, a call that ran out of time leaves the dead connection in place, a demoted
+//! primary is kept, and a call over one costs three times what it does over a [`Link`]. See
+//! [`super::script`] for what is said over the connection.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, RedisError, Value};
+use futures_util::future::try_join_all;
+use redis::ConnectionAddr;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
-use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
+use super::link::Link;
+use super::resp::Reply;
+use super::script::{self, Script};
 use super::{Settings, SettingsError};
 use crate::store::{Refusal, StoreError};
 
@@ -62,23 +64,6 @@ enum Slot {
     Down { until: Instant, back_off: Duration, why: String },
 }
 
-/// One established connection. Dropping the last reference closes it.
-struct Link {
-    redis: MultiplexedConnection,
-    /// Something came over it, or did not come, that makes it useless.
-    distrusted: AtomicBool,
-    driver: AbortHandle,
-    /// Owns the task behind `driver`. It belongs to the connection and ends with it: there is
-    /// nothing in it that a drain would have to wait for.
-    _drivers: JoinSet<()>,
-}
-
-impl Link {
-    fn is_usable(&self) -> bool {
-        !self.driver.is_finished() && !self.distrusted.load(Ordering::Relaxed)
-    }
-}
-
 /// The right to make one call, until its deadline.
 pub(super) struct Call<'a> {
     link: Arc<Link>,
@@ -115,14 +100,30 @@ impl Connection {
     /// `Unreachable` or `Refused(Busy)`: nothing was sent.
     pub(super) async fn begin(&self) -> Result<Call<'_>, StoreError> {
         let deadline = Instant::now() + self.deadline;
-        let Ok(Ok(permit)) = timeout_at(deadline, self.calls.acquire()).await else {
-            return Err(Refusal::Busy.into());
+        // Waiting is what needs a timer, and mostly nobody waits.
+        let permit = match self.calls.try_acquire() {
+            Ok(permit) => permit,
+            Err(_) => match timeout_at(deadline, self.calls.acquire()).await {
+                Ok(Ok(permit)) => permit,
+                Ok(Err(_)) | Err(_) => return Err(Refusal::Busy.into()),
+            },
         };
-        let link = timeout_at(deadline, self.link())
-            .await
-            .unwrap_or_else(|_| Err("no connection within the deadline".to_owned()))
-            .map_err(StoreError::Unreachable)?;
+        let link = match self.link_that_is_up() {
+            Some(link) => link,
+            None => timeout_at(deadline, self.link())
+                .await
+                .unwrap_or_else(|_| Err("no connection within the deadline".to_owned()))
+                .map_err(StoreError::Unreachable)?,
+        };
         Ok(Call { link, deadline, _permit: permit })
+    }
+
+    /// The link, unless somebody must, or is about to, establish it.
+    fn link_that_is_up(&self) -> Option<Arc<Link>> {
+        match &*self.slot.try_lock().ok()? {
+            Slot::Up(link) if link.is_usable() => Some(Arc::clone(link)),
+            Slot::Up(_) | Slot::Empty | Slot::Down { .. } => None,
+        }
     }
 
     /// Returns the link, after establishing it if need be.
@@ -139,7 +140,7 @@ impl Connection {
         };
         let dialled = timeout(self.connect_timeout, self.dial())
             .await
-            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         match dialled {
             Ok(link) => {
                 let link = Arc::new(link);
@@ -155,7 +156,7 @@ impl Connection {
         }
     }
 
-    async fn dial(&self) -> Result<Link, RedisError> {
+    async fn dial(&self) -> io::Result<Link> {
         let stream = TcpStream::connect((self.address.host.as_str(), self.address.port)).await?;
         stream.set_nodelay(true)?;
         let socket = socket2::SockRef::from(&stream);
@@ -175,19 +176,35 @@ impl Connection {
         }
     }
 
-    /// Logs in and chooses the database.
-    async fn greet<S>(&self, stream: S) -> Result<Link, RedisError>
+    /// Logs in, chooses the database, and brings the scripts of the path.
+    async fn greet<S>(&self, stream: S) -> io::Result<Link>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        // Our own deadline stands around every call, and a connection on which one was missed is
-        // given up; the crate's would keep it.
-        let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let (redis, driver) =
-            MultiplexedConnection::new_with_config(&self.login, stream, config).await?;
-        let mut drivers = JoinSet::new();
-        let driver = drivers.spawn(driver);
-        Ok(Link { redis, distrusted: AtomicBool::new(false), driver, _drivers: drivers })
+        let link = Link::new(stream);
+        let deadline = Instant::now() + self.connect_timeout;
+        let say = async |command: &[&[u8]]| match link.ask(command, deadline).await {
+            Ok(Reply::Refused(why)) => Err(io::Error::other(why)),
+            Ok(_) => Ok(()),
+            Err(lost) => Err(io::Error::other(lost)),
+        };
+        if let Some(password) = self.login.password() {
+            let password = password.as_bytes();
+            match self.login.username() {
+                Some(user) => say(&[b"AUTH", user.as_bytes(), password]).await?,
+                None => say(&[b"AUTH", password]).await?,
+            }
+        }
+        if self.login.db() != 0 {
+            say(&[b"SELECT", self.login.db().to_string().as_bytes()]).await?;
+        }
+        // Any answer shows that somebody is there. Who may not load scripts brings them with calls.
+        let scripts = [&script::CLAIM, &script::RECORD, &script::LOAD];
+        let load = async |script: &Script| {
+            link.ask(&[b"SCRIPT", b"LOAD", script.text().as_bytes()], deadline).await
+        };
+        try_join_all(scripts.map(|script| load(script))).await.map_err(io::Error::other)?;
+        Ok(link)
     }
 }
 
@@ -237,12 +254,11 @@ impl Call<'_> {
     ///
     /// # Cancel safety
     /// Dropping the future does not take the command back.
-    pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, Failure> {
-        let mut redis = self.link.redis.clone();
-        let failure = match timeout_at(self.deadline, command.query_async(&mut redis)).await {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) => judge(&error),
-            Err(_) => Failure::lost("no answer within the deadline"),
+    pub(super) async fn ask(&self, command: &[&[u8]]) -> Result<Reply, Failure> {
+        let failure = match self.link.ask(command, self.deadline).await {
+            Ok(Reply::Refused(why)) => judge(&why),
+            Ok(reply) => return Ok(reply),
+            Err(lost) => Failure::gone(StoreError::Unconfirmed(lost.to_string())),
         };
         if failure.link_is_lost {
             self.distrust();
@@ -250,10 +266,9 @@ impl Call<'_> {
         Err(failure)
     }
 
-    /// Gives up the connection: the next call makes another. Those that wait on this one still
-    /// get what is theirs, or find out by themselves.
+    /// Gives up the connection: the next call makes another.
     pub(super) fn distrust(&self) {
-        self.link.distrusted.store(true, Ordering::Relaxed);
+        self.link.distrust();
     }
 }
 
@@ -273,17 +288,13 @@ impl Failure {
     fn gone(error: StoreError) -> Self {
         Self { error, no_script: false, link_is_lost: true }
     }
-
-    fn lost(why: &str) -> Self {
-        Self::gone(StoreError::Unconfirmed(why.to_owned()))
-    }
 }
 
 /// Decides what an error proves. Redis refuses a script with one of the named codes before its
 /// first command runs; anything else may have happened halfway.
-fn judge(error: &RedisError) -> Failure {
-    let text = error.to_string();
-    match error.code() {
+fn judge(error: &str) -> Failure {
+    let text = error.to_owned();
+    match error.split(' ').next() {
         Some("NOSCRIPT") => {
             Failure { no_script: true, ..Failure::kept(StoreError::Unconfirmed(text)) }
         }
@@ -295,8 +306,7 @@ fn judge(error: &RedisError) -> Failure {
         Some("LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "MOVED" | "ASK" | "TRYAGAIN") => {
             Failure::gone(StoreError::Unreachable(text))
         }
-        Some(_) => Failure::kept(StoreError::Unconfirmed(text)),
-        None => Failure::gone(StoreError::Unconfirmed(text)),
+        Some(_) | None => Failure::kept(StoreError::Unconfirmed(text)),
     }
 }
 
@@ -305,7 +315,7 @@ mod tests {
     use super::*;
 
     fn judged(code: &str) -> Failure {
-        judge(&redis::make_extension_error(code.to_owned(), Some("said so".to_owned())))
+        judge(&format!("{code} said so"))
     }
 
     #[test]
@@ -323,13 +333,5 @@ mod tests {
         assert!(judged("READONLY").link_is_lost);
         assert!(judged("LOADING").link_is_lost);
         assert!(!judged("OOM").link_is_lost);
-    }
-
-    #[test]
-    fn a_broken_connection_proves_nothing() {
-        let failure = judge(&io::Error::from(io::ErrorKind::BrokenPipe).into());
-
-        assert!(matches!(failure.error, StoreError::Unconfirmed(_)));
-        assert!(failure.link_is_lost);
     }
 }

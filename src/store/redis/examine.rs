@@ -6,10 +6,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use redis::{Cmd, Value};
-
 use super::connection::Connection;
-use super::script;
+use super::resp::Reply;
 use crate::store::{Examination, StoreError};
 
 /// The first version whose scripts can say that they need no memory.
@@ -38,28 +36,30 @@ struct Tally {
 }
 
 /// Asks for everything that is judged.
-pub(super) async fn ask(connection: &Connection, index: &str) -> Result<Findings, StoreError> {
+pub(super) async fn ask(connection: &Connection, agenda: &str) -> Result<Findings, StoreError> {
     let call = connection.begin().await?;
-    let info = call.ask(&redis::cmd("INFO")).await.map_err(|failure| failure.error)?;
-    let info = script::text(&info).map(|text| fields(&String::from_utf8_lossy(text)));
+    let info = call.ask(&[b"INFO"]).await.map_err(|failure| failure.error)?;
+    let info = text(info).map(|text| fields(&text));
     let Some(info) = info.filter(|info| info.contains_key("redis_version")) else {
         call.distrust();
         return Err(StoreError::Unconfirmed("the answer to INFO cannot be read".to_owned()));
     };
-    let config = match call.ask(&config_get()).await {
-        Ok(value) => pairs(value),
+    let config = [&b"CONFIG"[..], b"GET", b"appendfsync", b"no-appendfsync-on-rewrite"];
+    let config = match call.ask(&config).await {
+        Ok(reply) => pairs(reply),
         // Whatever the reason, it is not known; if Redis has gone, the next call finds out.
         Err(_) => None,
     };
-    let entries = call.ask(redis::cmd("ZCARD").arg(index)).await.ok();
-    let entries = entries.as_ref().and_then(script::number);
+    let entries = match call.ask(&[b"ZCARD", agenda.as_bytes()]).await {
+        Ok(Reply::Number(entries)) => u64::try_from(entries).ok(),
+        Ok(_) | Err(_) => None,
+    };
     Ok(Findings { info, config, entries })
 }
 
-fn config_get() -> Cmd {
-    let mut command = redis::cmd("CONFIG");
-    command.arg("GET").arg("appendfsync").arg("no-appendfsync-on-rewrite");
-    command
+fn text(reply: Reply) -> Option<String> {
+    let Reply::Text(text) = reply else { return None };
+    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn fields(info: &str) -> HashMap<String, String> {
@@ -69,11 +69,11 @@ fn fields(info: &str) -> HashMap<String, String> {
         .collect()
 }
 
-fn pairs(value: Value) -> Option<HashMap<String, String>> {
-    let Value::Array(values) = value else { return None };
-    let (pairs, []) = values.as_chunks::<2>() else { return None };
-    let owned = |value| Some(String::from_utf8_lossy(script::text(value)?).into_owned());
-    pairs.iter().map(|[name, value]| Some((owned(name)?, owned(value)?))).collect()
+fn pairs(reply: Reply) -> Option<HashMap<String, String>> {
+    let Reply::List(words) = reply else { return None };
+    let words: Vec<_> = words.into_iter().map(text).collect::<Option<_>>()?;
+    let (pairs, []) = words.as_chunks::<2>() else { return None };
+    Some(pairs.iter().cloned().map(|[name, value]| (name, value)).collect())
 }
 
 /// Judges what was found.

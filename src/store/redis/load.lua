@@ -1,4 +1,5 @@
 -- KEYS: charter, record
-local held, damaged = read(KEYS[2])
-if damaged then return say('damaged') end
-return say('done', held and show(held))
+-- ARGV: call, charter, count seen
+local held = redis.call('GET', KEYS[2])
+if held and #held < HEAD then return say('x') end
+return say('d', held, held and clock())

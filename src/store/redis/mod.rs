@@ -6,12 +6,13 @@
 //! | Key | Holds |
 //! |---|---|
 //! | `{semel}:meta` | the charter, and the count of swaps |
-//! | `{semel}:r:<key>` | a record: token, bytes, when it was written, tag |
-//! | `{semel}:agenda` | keys by due time, in milliseconds of Redis' clock |
-//! | `{semel}:index` | `<tag><key>` in lexicographical order, for lists |
+//! | `{semel}:r:<key>` | a record: when it was written, token, tag, content |
+//! | `{semel}:agenda` | every key by its due time, in milliseconds of Redis' clock |
+//! | `{semel}:index` | `<tag><key>` of what has a tag, in lexicographical order |
 //!
-//! Read on in [`connection`] (deadlines, reconnects, what an error proves), [`script`] (calls and
-//! answers), `*.lua` (what happens in Redis), [`examine`] (is this Redis fit for the job?).
+//! Read on in [`connection`] (deadlines, reconnects, what an error proves), [`link`] (how calls share
+//! a connection), [`script`] (calls and answers), `*.lua` (what happens in Redis), [`resp`] (what it
+//! looks like on the wire), [`examine`] (is this Redis fit for the job?).
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -19,7 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::Value;
 
 use super::{
     Agenda, Charter, Examination, Fence, Listing, Page, Purpose, Refusal, Store, StoreError,
@@ -29,9 +29,12 @@ use crate::protocol::id::{RecordKey, Token};
 
 mod connection;
 mod examine;
+mod link;
+mod resp;
 mod script;
 
 use connection::Connection;
+use resp::Reply;
 use script::{Answer, Ask, CallNames, Script, Verdict};
 
 /// How many entries one answer holds at most.
@@ -129,7 +132,15 @@ impl Names {
     }
 
     fn record(&self, key: RecordKey) -> String {
-        format!("{}{key}", self.records)
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut name = String::with_capacity(self.records.len() + 2 * RecordKey::LEN);
+        name.push_str(&self.records);
+        for byte in key.as_bytes() {
+            for digit in [byte >> 4, byte & 15] {
+                name.push(char::from(DIGITS[usize::from(digit)]));
+            }
+        }
+        name
     }
 }
 
@@ -172,24 +183,33 @@ impl RedisStore {
         script::run(&self.connection, &self.calls, script, Ask { keys, arguments }).await
     }
 
-    /// What the fence says now. Calls overtake each other, so an answer is held against what was
-    /// known when its question was asked, not against what is known by the time it is read.
-    fn asked(&self) -> Fence {
-        self.fence.as_of_now()
-    }
-
-    /// Runs a script that reads, and lets its answer through the fence.
-    async fn read(
+    /// Runs a script that looks at the fence first. Calls overtake each other, so the answer is held
+    /// against what was known when it was asked, not against what is known by the time it is read.
+    async fn fenced(
         &self,
+        purpose: Option<Purpose>,
         script: &Script,
         keys: &[&str],
         arguments: &[&[u8]],
-    ) -> Result<Value, StoreError> {
-        let asked = self.asked();
-        let answer = self.run(script, keys, arguments).await?;
-        asked.admit(None, answer.charter.as_ref(), answer.count)?;
+    ) -> Result<Answer, StoreError> {
+        let asked = self.fence.as_of_now();
+        let charter = asked.charter().ok_or(Refusal::NotFounded)?;
+        let (charter, seen) = (script::charter_bytes(&charter), asked.seen().to_string());
+        let mut words: Vec<&[u8]> = Vec::with_capacity(2 + arguments.len());
+        words.extend([&charter, seen.as_bytes()]);
+        words.extend(arguments);
+        let answer = self.run(script, keys, &words).await?;
+        if let Verdict::Fenced | Verdict::Layout = answer.verdict {
+            let theirs = answer.charter();
+            let known = theirs.as_ref().ok().and_then(Option::as_ref);
+            // Whatever it is, it is not what this process was bound to: the fence hears of it.
+            let admitted = asked.admit(purpose, known, answer.count);
+            theirs?;
+            admitted?;
+            return Err(unreadable());
+        }
         self.fence.saw(answer.count);
-        Ok(answer.rest)
+        Ok(answer)
     }
 
     /// A full Redis does not even look at a claim. Whoever holds the key already is told all the
@@ -208,92 +228,44 @@ impl RedisStore {
         swap: &Swap,
         beside: Option<RecordKey>,
     ) -> Result<(Swapped, Option<Stored>), StoreError> {
-        let asked = self.asked();
-        let charter = asked.charter().ok_or(Refusal::NotFounded)?;
-        let request = SwapRequest::new(swap, &charter, asked.seen());
         let record = self.names.record(swap.key);
         let beside = beside.map(|key| self.names.record(key));
-        let mut keys = vec![
-            self.names.meta.as_str(),
-            self.names.agenda.as_str(),
-            self.names.index.as_str(),
-            record.as_str(),
-        ];
+        let mut keys = Vec::with_capacity(5);
+        keys.extend([&self.names.meta, &self.names.agenda, &self.names.index].map(String::as_str));
+        keys.push(&record);
         keys.extend(beside.as_deref());
+        let expected = swap.expected.map(Token::to_bytes);
+        let token = swap.token.to_bytes();
+        let (due, put) = match &swap.write {
+            Write::Put { bytes, due, tag } => (*due, [&token, &[tag.0][..], bytes].concat()),
+            Write::Purge => (None, token.to_vec()),
+        };
+        let due = due.map(|due| due.as_millis().to_string()).unwrap_or_default();
+        let expected = expected.as_ref().map_or(&[][..], |token| token);
         let script = match swap.purpose {
             Purpose::Claim => &script::CLAIM,
             Purpose::Record => &script::RECORD,
         };
-        let answer = self.run(script, &keys, &request.arguments(swap, &charter)).await?;
-        asked.admit(Some(swap.purpose), answer.charter.as_ref(), answer.count)?;
-        let shown = match answer.rest {
-            Value::Nil => None,
-            rest => Some(script::stored(rest).ok_or_else(unreadable)?),
-        };
-        let swapped = match answer.verdict {
-            Verdict::Done => (Swapped::Done, shown),
-            Verdict::Lost => (Swapped::Lost(shown), None),
-            Verdict::Fenced | Verdict::InUse | Verdict::Other | Verdict::Damaged => {
-                return Err(unreadable());
-            }
-        };
-        self.fence.saw(answer.count);
-        Ok(swapped)
-    }
-}
-
-/// The arguments of a swap in the form in which they are sent.
-struct SwapRequest {
-    seen: String,
-    generation: String,
-    key: String,
-    expected: Option<[u8; Token::LEN]>,
-    token: [u8; Token::LEN],
-    due: String,
-    tag: String,
-}
-
-impl SwapRequest {
-    fn new(swap: &Swap, charter: &Charter, seen: u64) -> Self {
-        let (due, tag) = match &swap.write {
-            Write::Put { due, tag, .. } => (*due, *tag),
-            Write::Purge => (None, Tag::NONE),
-        };
-        Self {
-            seen: seen.to_string(),
-            generation: charter.generation.to_string(),
-            key: swap.key.to_string(),
-            expected: swap.expected.map(Token::to_bytes),
-            token: swap.token.to_bytes(),
-            due: due.map(|due| due.as_millis().to_string()).unwrap_or_default(),
-            tag: tag_text(tag),
+        let arguments = [expected, due.as_bytes(), &put];
+        let answer = self.fenced(Some(swap.purpose), script, &keys, &arguments).await?;
+        match answer.verdict {
+            Verdict::Done => Ok((Swapped::Done, shown(&answer)?)),
+            Verdict::Lost => Ok((Swapped::Lost(shown(&answer)?), None)),
+            Verdict::Fenced
+            | Verdict::InUse
+            | Verdict::Other
+            | Verdict::Damaged
+            | Verdict::Layout => Err(unreadable()),
         }
     }
+}
 
-    fn arguments<'a>(&'a self, swap: &'a Swap, charter: &'a Charter) -> [&'a [u8]; 12] {
-        let (verb, bytes): (&str, &[u8]) = match &swap.write {
-            Write::Put { bytes, .. } => ("put", bytes),
-            Write::Purge => ("purge", &[]),
-        };
-        let purpose = match swap.purpose {
-            Purpose::Claim => "claim",
-            Purpose::Record => "record",
-        };
-        [
-            charter.identity.as_bytes(),
-            self.seen.as_bytes(),
-            purpose.as_bytes(),
-            self.generation.as_bytes(),
-            &charter.rules,
-            self.key.as_bytes(),
-            self.expected.as_ref().map_or(&[], |token| token.as_slice()),
-            &self.token,
-            verb.as_bytes(),
-            self.due.as_bytes(),
-            self.tag.as_bytes(),
-            bytes,
-        ]
+/// What a script shows of a record, if there is one.
+fn shown(answer: &Answer) -> Result<Option<Stored>, StoreError> {
+    if answer.rest.is_empty() {
+        return Ok(None);
     }
+    script::stored(&answer.rest, answer.clock).map(Some).ok_or_else(unreadable)
 }
 
 /// An answer that no script of ours gives: nothing can be concluded from it.
@@ -306,24 +278,8 @@ fn unconfirmed(error: StoreError) -> StoreError {
     StoreError::Unconfirmed(error.to_string())
 }
 
-fn tag_text(tag: Tag) -> String {
-    format!("{:02x}", tag.0)
-}
-
 fn within_page(limit: usize) -> String {
-    limit.min(PAGE_MAX).to_string()
-}
-
-/// The part of the index that a listing wants, as ZRANGEBYLEX takes it.
-fn range(listing: &Listing) -> (String, String) {
-    let tag = listing.tag.map(tag_text).unwrap_or_default();
-    // Members are hexadecimal, and 'g' is what comes after that.
-    let to = format!("({tag}g");
-    let from = match &listing.after {
-        Some(after) => format!("({after}"),
-        None => format!("[{tag}"),
-    };
-    (from, to)
+    limit.clamp(1, PAGE_MAX).to_string()
 }
 
 #[async_trait]
@@ -356,54 +312,55 @@ impl Store for RedisStore {
     }
 
     async fn load(&self, key: RecordKey) -> Result<Option<Stored>, StoreError> {
-        let record = self.names.record(key);
-        let rest = self.read(&script::LOAD, &[&self.names.meta, &record], &[]).await?;
-        if rest == Value::Nil {
-            return Ok(None);
-        }
-        script::stored(rest).map(Some).ok_or_else(unreadable)
+        let keys = [self.names.meta.as_str(), &self.names.record(key)];
+        let answer = self.fenced(None, &script::LOAD, &keys, &[]).await?;
+        shown(&answer)
     }
 
     async fn due(&self, limit: usize) -> Result<Agenda, StoreError> {
         let (limit, bytes) = (within_page(limit), PAGE_BYTES_MAX.to_string());
+        let keys = [self.names.meta.as_str(), &self.names.agenda];
         let arguments = [self.names.records.as_bytes(), limit.as_bytes(), bytes.as_bytes()];
-        let rest =
-            self.read(&script::DUE, &[&self.names.meta, &self.names.agenda], &arguments).await?;
-        let [clock, due] = script::array::<2>(rest).ok_or_else(unreadable)?;
+        let answer = self.fenced(None, &script::DUE, &keys, &arguments).await?;
         Ok(Agenda {
-            clock: script::number(&clock).map(Duration::from_millis).ok_or_else(unreadable)?,
-            due: script::entries(due).ok_or_else(unreadable)?,
+            clock: Duration::from_millis(answer.clock),
+            due: script::entries(answer.items, answer.clock).ok_or_else(unreadable)?,
         })
     }
 
     async fn list(&self, listing: &Listing) -> Result<Page, StoreError> {
         let (limit, bytes) = (within_page(listing.limit), PAGE_BYTES_MAX.to_string());
-        let (from, to) = range(listing);
+        let tag = listing.tag.map(|Tag(tag)| format!("{tag:02x}")).unwrap_or_default();
+        let after = listing.after.as_deref().unwrap_or_default();
+        let keys = [self.names.meta.as_str(), &self.names.agenda, &self.names.index];
         let arguments = [
             self.names.records.as_bytes(),
             limit.as_bytes(),
             bytes.as_bytes(),
-            from.as_bytes(),
-            to.as_bytes(),
+            tag.as_bytes(),
+            after.as_bytes(),
         ];
-        let rest =
-            self.read(&script::LIST, &[&self.names.meta, &self.names.index], &arguments).await?;
-        let [entries, next] = script::array::<2>(rest).ok_or_else(unreadable)?;
-        let next = script::text(&next).map(|next| String::from_utf8_lossy(next).into_owned());
-        Ok(Page { entries: script::entries(entries).ok_or_else(unreadable)?, next })
+        let mut answer = self.fenced(None, &script::LIST, &keys, &arguments).await?;
+        if answer.items.is_empty() {
+            return Err(unreadable());
+        }
+        let Reply::Text(next) = answer.items.remove(0) else { return Err(unreadable()) };
+        let next = Some(String::from_utf8_lossy(&next).into_owned());
+        let entries = script::entries(answer.items, answer.clock).ok_or_else(unreadable)?;
+        Ok(Page { entries, next: next.filter(|next| !next.is_empty()) })
     }
 
     async fn charter(&self) -> Result<Option<Charter>, StoreError> {
-        Ok(self.run(&script::CHARTER, &[&self.names.meta], &[]).await?.charter)
+        self.run(&script::CHARTER, &[&self.names.meta], &[]).await?.charter()
     }
 
     async fn found(&self, charter: &Charter) -> Result<(), StoreError> {
-        let generation = charter.generation.to_string();
-        let arguments = charter_arguments(charter, &generation);
-        let keys = [self.names.meta.as_str(), self.names.index.as_str()];
-        match self.run(&script::FOUND, &keys, &arguments).await?.verdict {
+        let keys = [self.names.meta.as_str(), self.names.agenda.as_str()];
+        let charter = script::charter_bytes(charter);
+        match self.run(&script::FOUND, &keys, &[&charter]).await?.verdict {
             Verdict::Done => Ok(()),
             Verdict::InUse => Err(Refusal::AlreadyFounded.into()),
+            Verdict::Layout => Err(script::other_layout()),
             Verdict::Lost | Verdict::Fenced | Verdict::Other | Verdict::Damaged => {
                 Err(unreadable())
             }
@@ -411,17 +368,14 @@ impl Store for RedisStore {
     }
 
     async fn amend(&self, from: Option<&Charter>, to: &Charter) -> Result<(), StoreError> {
-        let leap = fence::COUNT_LEAP.to_string();
-        let known: &[u8] = if from.is_some() { b"1" } else { b"0" };
-        let from = from.unwrap_or(to);
-        let (from_generation, to_generation) =
-            (from.generation.to_string(), to.generation.to_string());
-        let mut arguments = vec![leap.as_bytes(), known];
-        arguments.extend(charter_arguments(from, &from_generation));
-        arguments.extend(charter_arguments(to, &to_generation));
+        let (leap, to) = (fence::COUNT_LEAP.to_string(), script::charter_bytes(to));
+        let from = from.map(script::charter_bytes);
+        let from = from.as_ref().map_or(&[][..], |from| from);
+        let arguments = [&to[..], leap.as_bytes(), from];
         match self.run(&script::AMEND, &[&self.names.meta], &arguments).await?.verdict {
             Verdict::Done => Ok(()),
             Verdict::Other => Err(Refusal::OtherIdentity.into()),
+            Verdict::Layout => Err(script::other_layout()),
             Verdict::Lost | Verdict::Fenced | Verdict::InUse | Verdict::Damaged => {
                 Err(unreadable())
             }
@@ -434,13 +388,9 @@ impl Store for RedisStore {
 
     async fn examine(&self) -> Result<Examination, StoreError> {
         let generation = self.fence.charter().map(|charter| charter.generation);
-        let findings = examine::ask(&self.connection, &self.names.index).await?;
+        let findings = examine::ask(&self.connection, &self.names.agenda).await?;
         Ok(examine::judge(&findings, &self.evictions, generation, &self.connection.peer()))
     }
-}
-
-fn charter_arguments<'a>(charter: &'a Charter, generation: &'a str) -> [&'a [u8]; 4] {
-    [charter.identity.as_bytes(), generation.as_bytes(), &charter.rules, &charter.secret_check]
 }
 
 #[cfg(test)]
@@ -463,6 +413,15 @@ mod tests {
             ..Settings::new("redis://127.0.0.1")
         };
         assert_eq!(RedisStore::connect(&slow).map(|_| ()), Err(SettingsError::ConnectTimeout));
+    }
+
+    #[test]
+    fn a_record_is_named_by_its_key() {
+        let key = RecordKey::new([0x0f, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 0xf0]);
+
+        let name = Names::new("a").unwrap().record(key);
+
+        assert_eq!(name, format!("{{a}}:r:{key}"));
     }
 
     #[test]
