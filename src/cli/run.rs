@@ -31,7 +31,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
     if let Err(code) = log(&config, args.log_filter.as_deref()) {
         return code;
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             complain(&format!("no runtime: {error}"));
@@ -42,6 +42,15 @@ pub fn run(args: &RunArgs) -> ExitCode {
     // What still runs has had its time; its records say how far it came.
     runtime.shutdown_background();
     code
+}
+
+/// One thread per core; on a single core without what threads need to share work.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = match std::thread::available_parallelism() {
+        Ok(cores) if cores.get() == 1 => tokio::runtime::Builder::new_current_thread(),
+        Ok(_) | Err(_) => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.enable_all().build()
 }
 
 /// Logs as configured from now on.
