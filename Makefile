@@ -91,6 +91,10 @@ bench-growth: bench-build ## semel on stores that have kept up to a million oper
 	@python3 bench/load --only S6 --rounds 3 --out target/bench/growth.json
 	@python3 bench/load/report.py target/bench
 
+.PHONY: bench-micro
+bench-micro: ## criterion on the pieces of the path, and on the path without sockets
+	cargo bench --locked --bench micro
+
 .PHONY: bench-instructions
 bench-instructions: build ## instructions, system calls and allocations per request
 	@scripts/setup-tests.sh valgrind strace redis-server
