@@ -20,6 +20,9 @@ use crate::task::Tasks;
 /// How many of a name's addresses are tried.
 const ADDRESSES_MAX: usize = 8;
 
+/// How many headers an answer may have.
+const HEADERS_MAX: usize = 128;
+
 /// An open connection, driven in the background, that nobody uses.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -55,7 +58,7 @@ impl Connector {
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(self.head_max)
             .max_header_size(self.head_max)
-            // Not `max_headers`: without it there are at most 100, and no heap is taken for them.
+            .max_headers(HEADERS_MAX)
             .handshake(TokioIo::new(watched))
             .await
             .map_err(io::Error::other)?;

@@ -299,6 +299,21 @@ async fn a_head_without_end_is_refused() {
 }
 
 #[tokio::test]
+async fn an_answer_of_128_header_fields_is_whole() {
+    let server = RawServer::start(|mut peer| async move {
+        peer.request().await?;
+        let fields = "x: 1\r\n".repeat(127);
+        peer.write(&format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n{fields}\r\nok")).await?;
+        Ok(())
+    })
+    .await;
+
+    let seen = forward(&upstream(&server, pooled()), post("x"), &wire(LONG)).await;
+
+    assert_eq!(seen, answer("ok"));
+}
+
+#[tokio::test]
 async fn an_unasked_switch_of_protocols_is_no_answer() {
     let switch = "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n";
 
