@@ -32,7 +32,7 @@ SCENARIOS = [
     Scenario("S3", "Replays of settled keys", s3, 10, 15, f"wrk nginx {GUARDS}"),
     Scenario("S4", "A storm of duplicates", s4, 6, 10, f"wrk {GUARDS}", seconds_min=STORM_SECONDS),
     Scenario("S5", "A mix, as on a day", s5, 4, 10, f"wrk envoy {GUARDS}"),
-    Scenario("S6", "Growth of the store", s6, 16, 600, "wrk redis-server"),
+    Scenario("S6", "Growth of the store", s6, 20, 400, "wrk redis-server"),
     Scenario("S7", "1,000 requests per second", s7, 7, 10, "oha nginx envoy redis-server"),
     Scenario("S8", "Start and memory", s8, 0, 80, "nginx envoy"),
     Scenario("S9", "Two processes on one Redis", s9, 2, 3, "wrk redis-server"),

@@ -11,6 +11,8 @@ from proxies import Stage, Subject
 from scenarios import KNOWN_KEYS, Case, Sender, settle
 
 LEVELS = (0, 100_000, 1_000_000)
+# How a store is called that is started beside the full ones, to be compared with in the same rounds.
+EMPTY = ", empty"
 FILL_SECONDS = 5
 FILL_CONNECTIONS = 256
 
@@ -59,27 +61,39 @@ def size(file: Path) -> int:
         return 0
 
 
+def stores(stage: Stage, said: str = "") -> list[Filled]:
+    """One semel on each kind of store, with nothing but the known keys."""
+    subjects = [stage.semel("embedded"), stage.semel("redis everysec", stage.redis("everysec"))]
+    for subject in subjects:
+        subject.name += said
+    return [Filled(subject) for subject in subjects]
+
+
 def s6(stage: Stage, send: Sender) -> Iterator[Case]:
     """New and settled keys, on stores that grow."""
-    stores = [stage.semel("embedded"), stage.semel("redis everysec", stage.redis("everysec"))]
-    filled = {store.name: Filled(store) for store in stores}
+    grown = stores(stage)
+    measured = {store.subject.name: store for store in grown}
 
     def new(subject: Subject, number) -> dict:
         figures = send.unique()(subject, number)
-        return filled[subject.name].told(figures, round(figures["rps"] * send.seconds))
+        return measured[subject.name].told(figures, round(figures["rps"] * send.seconds))
 
     def known(subject: Subject, number) -> dict:
-        return filled[subject.name].told(send.known("known", KNOWN_KEYS)(subject, number), 0)
+        return measured[subject.name].told(send.known("known", KNOWN_KEYS)(subject, number), 0)
 
     def any_of_all(subject: Subject, number) -> dict:
         # So many that no process knows them all.
-        store = filled[subject.name]
+        store = measured[subject.name]
         return store.told(send.known("fill", store.filled)(subject, number), 0)
 
     for level in LEVELS:
-        for store in filled.values():
+        for store in grown:
             store.fill(level)
-        yield Case(f"new keys, {level:,} records", stores, new)
-        yield Case(f"settled keys, {level:,} records", stores, known)
+        if level == LEVELS[-1]:
+            # Minutes have passed since the first level, and the machine is another one by now.
+            measured |= {store.subject.name: store for store in stores(stage, EMPTY)}
+        subjects = [store.subject for store in measured.values()]
+        yield Case(f"new keys, {level:,} records", subjects, new)
+        yield Case(f"settled keys, {level:,} records", subjects, known)
         if level:
-            yield Case(f"any of {level:,} records", stores, any_of_all)
+            yield Case(f"any of {level:,} records", [store.subject for store in grown], any_of_all)

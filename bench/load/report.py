@@ -130,7 +130,8 @@ def with_growth(bench, growth):
 
 
 def shown(subject):
-    return NAMES.get(subject, subject)
+    name, comma, more = subject.partition(",")
+    return NAMES.get(name, name) + comma + more
 
 
 def cpu_of(row):
@@ -299,7 +300,8 @@ def growth_panels(scenario):
             (records, case), value = level_of(row), row["median"].get(key)
             if records is not None and value is not None:
                 series.setdefault(f"{shown(row['subject'])}: {case}", []).append((records, value))
-        if any(len(points) > 1 for points in series.values()):
+        series = {name: points for name, points in series.items() if len(points) > 1}
+        if series:
             panels.append((heading, unit, list(series.items())))
     return panels
 
