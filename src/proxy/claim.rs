@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::identify::Identified;
 use super::problem::Slug;
-use super::route::{Missing, OnStoreFailure, Policy};
+use super::route::{Missing, Mode, OnStoreFailure, Policy};
 use super::witness::Witness;
 use super::{Lane, Proxy};
 use crate::attempt::{Flight, Plan, Seat, Stage};
@@ -108,6 +108,11 @@ impl Proxy {
         request: Request<Bytes>,
         witness: &Witness,
     ) -> Stood {
+        if let Some(flight) = self.at_work_here(lane, &identified) {
+            self.metrics.claimed(&lane.route.name, "in-flight");
+            witness.belongs_to(flight.operation(), true, self);
+            return Standing::Follower(flight).into();
+        }
         let (tell, told) = oneshot::channel();
         let (this, lane, witness) = (Arc::clone(self), Arc::clone(lane), witness.clone());
         self.tasks.detach(async move {
@@ -252,6 +257,20 @@ impl Proxy {
         }
         let request = self.with_reference(identified, operation.key, request);
         self.attempts.flights().spares().keep(operation, &request, resend.within);
+    }
+
+    /// The attempt of this process that a request duplicates, if it is at work: its caller waits for
+    /// that, and the store need not say so.
+    fn at_work_here(&self, lane: &Lane, identified: &Identified) -> Option<Arc<Flight>> {
+        // A pointer's meaning changes with time; and whoever only watches counts what the store says.
+        if lane.route.mode != Mode::Enforce || identified.identity != Identity::Key {
+            return None;
+        }
+        let flight = self.attempts.flights().asked(identified.key)?;
+        let asked = flight.asked()?;
+        let is_same = identified.fingerprints.matches(&asked.fingerprint) == Matched::Same;
+        let is_at_work = flight.is_owned() && matches!(flight.stage(), Stage::Flying);
+        (is_same && is_at_work).then_some(flight)
     }
 
     /// What is known without the store: an attempt of this process, at work or with an answer that

@@ -64,6 +64,28 @@ async fn followers_of_another_process_wake_soon_after() {
 }
 
 #[tokio::test]
+async fn duplicates_of_an_attempt_at_work_here_ask_no_store() {
+    let upstream = Scripted::gated(with_length("200 OK", b"the one")).await;
+    let sidecar = Sidecar::start(config(upstream.addr(), "")).await;
+    let swap = "operation=\"swap\"";
+    let asked = || sidecar.metric("semel_store_duration_seconds_count", swap);
+    let ask = Ask::pay("a").key("k");
+    let first = ask.send(sidecar.addr).await;
+    upstream.until_executions(1).await;
+    let before = asked().await;
+
+    let second = ask.send(sidecar.addr).await;
+    until_waiting(&sidecar, 1.0).await;
+    assert_eq!(asked().await, before);
+    Ask::pay("b").key("k").ask(sidecar.addr).await.problem(422, "key-reused");
+    assert_eq!(asked().await, before + 1.0);
+
+    upstream.let_go(1);
+    assert_eq!((first.answer().await.kind(), second.answer().await.kind()), ("fresh", "followed"));
+    assert_eq!(sidecar.metric("semel_claims_total", "verdict=\"in-flight\"").await, 1.0);
+}
+
+#[tokio::test]
 async fn five_hundred_followers_get_the_one_answer() {
     let upstream = Scripted::gated(with_length("200 OK", b"the one")).await;
     let sidecar = Sidecar::start(config(upstream.addr(), "")).await;
