@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -534,6 +534,36 @@ async fn the_log_begins_anew_while_writes_never_stop() {
 
     let log = std::fs::metadata(folder.path().join("semel.db-wal")).unwrap().len();
     assert!(log < 128 * 1024 * 1024, "150 MiB were written, and the log has {log} bytes");
+}
+
+#[tokio::test]
+async fn what_was_written_while_the_log_was_copied_is_copied_when_writes_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = found(folder.path()).await;
+    let reader = rusqlite::Connection::open(folder.path().join("semel.db")).unwrap();
+    let left = || {
+        let count = |row: &rusqlite::Row<'_>| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?);
+        reader.query_row("PRAGMA wal_checkpoint(NOOP)", [], count).unwrap()
+    };
+    for round in 0..10 {
+        let large = (0..16).map(async |number| {
+            let mut swap = numbered(round * 20 + number);
+            let bytes = Bytes::from(vec![number as u8; 1 << 20]);
+            swap.write = Write::Put { bytes, due: None, tag: Tag::NONE };
+            assert_eq!(store.swap(&swap).await, Ok(Swapped::Done));
+        });
+        futures_util::future::join_all(large).await;
+        // They are being copied now.
+        for number in 16..20 {
+            assert_eq!(store.swap(&numbered(round * 20 + number)).await, Ok(Swapped::Done));
+        }
+
+        let began = Instant::now();
+        while left() > 0 {
+            assert!(began.elapsed() < Duration::from_secs(20), "{} pages are left", left());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -203,10 +203,7 @@ impl Writer {
                     self.shorten_log()?;
                     tidy = false;
                 }
-                Err(_) => {
-                    self.copier()?.begin();
-                    tidy = true;
-                }
+                Err(_) => tidy = self.tidy_up()?,
             }
         }
     }
@@ -331,6 +328,17 @@ impl Writer {
         Ok(())
     }
 
+    /// Has what is left of the log copied; says whether nothing was.
+    fn tidy_up(&mut self) -> Result<bool, Failure> {
+        let ended = self.copier()?.ended();
+        ended.map_or(Ok(()), |copied| self.copied(copied))?;
+        let is_tidy = self.log()?.left == 0;
+        if !is_tidy {
+            self.copier()?.begin();
+        }
+        Ok(is_tidy)
+    }
+
     fn copier(&mut self) -> Result<&mut Copier, Failure> {
         self.copier.as_mut().ok_or_else(|| Failure::Broken("it is being closed".to_owned()))
     }
@@ -391,7 +399,8 @@ impl Writer {
         let mut warnings = Vec::from_iter(self.folder.warning());
         if self.clock.behind() > BEHIND_MAX {
             warnings.push(format!(
-                "the clock was {} s behind the newest record when the store was opened;                  records seem younger by as much",
+                "the clock was {} s behind the newest record when the store was opened; \
+                 records seem younger by as much",
                 self.clock.behind().as_secs()
             ));
         }
