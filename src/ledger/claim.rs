@@ -149,7 +149,7 @@ impl Ledger {
         let attempt = held.writer;
         let mut expected: Option<Held> = None;
         for _ in 0..SWAP_ROUNDS_MAX {
-            let asked = self.now();
+            let (asked, turns) = (self.now(), self.store.fence().turns());
             let token = held.next_token();
             if let Some(current) = &mut expected {
                 // A provider that heard of the key then may forget it so much the sooner.
@@ -194,7 +194,8 @@ impl Ledger {
                     let unspent = Claimed::confirmed(held).forgo();
                     return Err(ClaimError::Forbidden(why, Box::new(unspent)));
                 }
-                Found::Record(current) => match self.weigh(current, ask.fingerprints).await? {
+                Found::Record(current) => match self.weigh(current, ask.fingerprints, turns).await?
+                {
                     Weighed::Claimable(current) => expected = Some(current),
                     Weighed::Verdict(verdict) => return Ok(Landed::Known(verdict)),
                     Weighed::Changed => expected = None,
@@ -255,11 +256,12 @@ impl Ledger {
         record
     }
 
-    /// What the record that beat us allows.
+    /// What the record that beat us allows. `turns`: of the fence, when it was asked for.
     pub(super) async fn weigh(
         &self,
         current: Held,
         fingerprints: &Fingerprints,
+        turns: u64,
     ) -> Result<Weighed, ClaimError> {
         Ok(match decide(Some(&current.record), fingerprints) {
             Decision::Claim => Weighed::Claimable(current),
@@ -271,7 +273,7 @@ impl Ledger {
             }
             Decision::Replay => {
                 let view = self.view(&current)?;
-                self.recall_later(&current, &view);
+                self.recall_later(&current, &view, turns);
                 Weighed::Verdict(known(view))
             }
             Decision::Follow | Decision::Doubt | Decision::Accepted | Decision::NotKept => {

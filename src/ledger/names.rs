@@ -280,6 +280,7 @@ impl Ledger {
         into: Held,
         by: Recognised,
     ) -> Result<Option<Verdict>, ClaimError> {
+        let turns = self.store().fence().turns();
         let into = match self.join(ask, into, by).await {
             Ok(Some(into)) => into,
             Ok(None) => return self.give_back(claimed).await,
@@ -305,7 +306,7 @@ impl Ledger {
             Ok(Swapped::Lost(_)) => return self.give_back(Claimed::confirmed(held)).await,
             Err(error) => return Err(forbid(Claimed::confirmed(held), error.into())),
         }
-        Ok(match self.weigh(into, ask.fingerprints).await? {
+        Ok(match self.weigh(into, ask.fingerprints, turns).await? {
             Weighed::Verdict(verdict) => Some(Verdict::Recognised(by, Box::new(verdict))),
             Weighed::Claimable(_) | Weighed::Changed => None,
         })

@@ -119,8 +119,9 @@ impl Ledger {
         }
     }
 
-    /// Keeps what was read of a settled record, if it may be told again.
-    pub(super) fn recall_later(&self, held: &Held, view: &View) {
+    /// Keeps what was read of a settled record, if it may be told again. `turns`: of the fence, when it
+    /// was asked for.
+    pub(super) fn recall_later(&self, held: &Held, view: &View, turns: u64) {
         let (Some(entries), View::Settled(settled)) = (&self.recall.0, view) else { return };
         let recalled_for = recalled_for(&held.record);
         let Some(reply) = settled.reply().filter(|_| !recalled_for.is_zero()) else { return };
@@ -130,7 +131,7 @@ impl Ledger {
             fingerprint: held.record.fingerprint,
             asked: held.as_of,
             until: held.as_of + recalled_for,
-            turns: self.store.fence().turns(),
+            turns,
             bytes: ENTRY_BYTES + reply.body.len() + headers.sum::<usize>(),
         };
         entries.insert(held.key, Arc::new(entry));

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use http::Response;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::identify::Identified;
 use super::respond::{self, Body, Role};
@@ -24,7 +25,8 @@ use crate::protocol::record::{Ago, Delivery, Identity};
 
 /// How long who was told waits for being noted.
 const ROUND: Duration = Duration::from_secs(10);
-/// How many operations wait for that; at the bound the store is asked before anybody is told.
+/// How many operations wait for that (and as many are being noted, at most); at the bound the store is
+/// asked before anybody is told.
 const TOLD_MAX: usize = 16_384;
 /// How many are noted at the same time.
 const NOTED_AT_ONCE: usize = 32;
@@ -62,7 +64,7 @@ impl Told {
     }
 
     /// Notes all of them; those that could not be noted wait on.
-    async fn note(&self, ledger: &Ledger) {
+    async fn note(&self, ledger: &Ledger, stopping: &CancellationToken) {
         let told = std::mem::take(&mut self.waiting().told);
         let told: Vec<_> = told.into_iter().collect();
         for some in told.chunks(NOTED_AT_ONCE) {
@@ -74,11 +76,17 @@ impl Told {
                 };
                 ledger.note_answered(operation, delivery)
             });
-            for (noted, &(operation, told)) in join_all(noting).await.into_iter().zip(some) {
+            let noted = join_all(noting).await;
+            // A store that does not answer would use up the drain's grace, some at a time.
+            let is_in_vain = stopping.is_cancelled() && noted.iter().any(Result::is_err);
+            for (noted, &(operation, told)) in noted.into_iter().zip(some) {
                 if let Err(error) = noted {
                     tracing::debug!(%error, %operation, "who was told is not noted yet");
                     self.waiting().told.entry(operation).or_insert(told);
                 }
+            }
+            if is_in_vain {
+                return;
             }
         }
     }
@@ -89,6 +97,17 @@ impl Told {
         let is_over = stopping || waiting.told.is_empty();
         waiting.is_due = !is_over;
         is_over
+    }
+}
+
+/// Whoever is about to note. After its panic somebody else must.
+struct Noting(Arc<Told>);
+
+impl Drop for Noting {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.waiting().is_due = false;
+        }
     }
 }
 
@@ -126,13 +145,15 @@ impl Proxy {
             return;
         }
         let (told, ledger) = (Arc::clone(&self.told), Arc::clone(self.ledger()));
-        let stopping = self.tasks.stopping().clone();
+        let (stopping, cut) = (self.tasks.stopping().clone(), self.tasks.cut().clone());
         self.tasks.detach(async move {
+            let noting = Noting(told);
+            let Noting(told) = &noting;
             loop {
-                // A drain does not wait for the round.
+                // A drain does not wait for the round, nor at its end for the store.
                 let _ = tokio::time::timeout(ROUND, stopping.cancelled()).await;
-                told.note(&ledger).await;
-                if told.is_over(stopping.is_cancelled()) {
+                let in_time = cut.run_until_cancelled(told.note(&ledger, &stopping)).await;
+                if in_time.is_none() || told.is_over(stopping.is_cancelled()) {
                     return;
                 }
             }

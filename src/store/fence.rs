@@ -33,7 +33,8 @@ impl Fence {
         Self { charter, seen: AtomicU64::new(self.seen()), turns: Arc::clone(&self.turns) }
     }
 
-    /// How often it was bound or has refused: while this stays, the store was the one that it was.
+    /// How often it was bound, has refused, or has seen that somebody amended the store: while this
+    /// stays, the store was the one that it was.
     pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Acquire)
     }
@@ -55,7 +56,11 @@ impl Fence {
 
     /// Notes a count that an answer carried; it never goes down.
     pub fn saw(&self, count: u64) {
-        self.seen.fetch_max(count, Ordering::SeqCst);
+        let before = self.seen.fetch_max(count, Ordering::SeqCst);
+        // No claim has told of it, and nothing was refused: another generation, with other records.
+        if count.saturating_sub(before) >= COUNT_LEAP {
+            self.turn();
+        }
     }
 
     /// Decides whether a store in the state (`theirs`, `count`) may be asked for `purpose`.
@@ -68,7 +73,12 @@ impl Fence {
         theirs: Option<&Charter>,
         count: u64,
     ) -> Result<(), Refusal> {
-        self.hold_against(purpose, theirs, count).inspect_err(|_| self.turn())
+        let admitted = self.hold_against(purpose, theirs, count);
+        match admitted {
+            Ok(()) => self.saw(count),
+            Err(_) => self.turn(),
+        }
+        admitted
     }
 
     fn hold_against(
@@ -144,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn it_turns_when_it_is_bound_or_refuses_and_at_nothing_else() {
+    fn it_turns_when_it_is_bound_or_refuses_or_the_store_was_amended_and_at_nothing_else() {
         let fence = bound();
         let before = fence.turns();
 
@@ -156,5 +166,10 @@ mod tests {
 
         fence.bind(Charter { generation: 2, ..CHARTER });
         assert_eq!(fence.turns(), before + 2);
+
+        fence.saw(11);
+        assert_eq!(fence.turns(), before + 2);
+        fence.saw(11 + COUNT_LEAP);
+        assert_eq!(fence.turns(), before + 3);
     }
 }

@@ -8,6 +8,7 @@ use semel::app::Ended;
 use semel::task::Drained;
 
 use crate::support::client::Ask;
+use crate::support::moody::{Mood, MoodyStore};
 use crate::support::scripted::{Scripted, with_length};
 use crate::support::sidecar::{Sidecar, config, config_of};
 
@@ -59,6 +60,25 @@ async fn an_answer_is_written_before_the_process_ends() {
         assert_eq!((answer.whole, answer.body.len(), has_ended), (true, body.len(), false));
         assert_eq!(running.await.unwrap(), Ended::Stopped(Drained::Clean));
     }
+}
+
+#[tokio::test]
+async fn who_was_told_from_memory_does_not_hold_a_drain_up_when_the_store_hangs() {
+    let upstream = Scripted::answering(with_length("201 Created", b"paid")).await;
+    let store = std::sync::Arc::new(MoodyStore::default());
+    let shared: semel::store::SharedStore = store.clone();
+    let rest = "drain: 300ms\nroutes: [{ match: { path: /** } }]";
+    let mut sidecar = Sidecar::start_on(shared, config_of(upstream.addr(), rest)).await;
+    for _ in 0..3 {
+        assert_eq!(Ask::pay("a").key("k").ask(sidecar.addr).await.status, 201);
+    }
+    assert_eq!(sidecar.metric("semel_claims_total", "verdict=\"recalled\"").await, 1.0);
+
+    store.set(Mood::Hanging);
+    sidecar.tell_to_stop();
+
+    // Cut with everything else, and nothing that was left behind.
+    assert_eq!(sidecar.ended().await, Ended::Stopped(Drained::Cut(1)));
 }
 
 #[tokio::test]

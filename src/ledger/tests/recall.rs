@@ -106,10 +106,14 @@ async fn nothing_is_recalled_of_an_earlier_generation() {
     let raised = crate::store::Charter { generation: charter.generation + 1, ..charter };
     world.faults.amend(Some(&charter), &raised).await.unwrap();
 
+    // What the agenda asks is not refused, and sees that somebody amended it.
+    world.ledger.store().due(1).await.unwrap();
+    assert!(!world.recalls(1));
+
     // A claim on another key adopts it.
     world.settles(1, TERMS, reply(bytes::Bytes::new())).await;
-
-    assert!(!world.recalls(1));
+    world.claim().await;
+    assert!(world.recalls(1), "it was read in this generation");
 }
 
 #[tokio::test(start_paused = true)]
