@@ -42,6 +42,7 @@ pub use conclude::{Change, Concluded, Pending};
 pub use enrol::EnrolError;
 pub use names::Traced;
 use recall::Recall;
+pub use recall::Recollection;
 pub use views::{Accepted, InDoubt, InFlight, Released, Settled, View};
 pub use watch::MaySend;
 use watch::Watch;

@@ -11,9 +11,10 @@
 use std::collections::hash_map::DefaultHasher;
 use std::fmt;
 use std::hash::BuildHasherDefault;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http::HeaderMap;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
@@ -27,6 +28,8 @@ use crate::protocol::id::RecordKey;
 const ENTRY_BYTES: usize = 400;
 /// What one takes with a usual answer. Only a guess at how many there will be.
 const ENTRY_BYTES_USUAL: usize = 1024;
+/// What a header takes in memory beside its text, in the record and as it is told.
+const HEADER_BYTES: usize = 256;
 /// In how many parts it is kept, each under a lock of its own, if it has room for more than a
 /// few. No entry is larger than a part.
 const PARTS: usize = 4;
@@ -37,10 +40,20 @@ pub(super) struct Recall(Option<Entries>);
 // A record's key is a keyed digest: whoever sends requests cannot choose where it falls.
 type Entries = Cache<RecordKey, Arc<Recalled>, Weight, BuildHasherDefault<DefaultHasher>>;
 
+/// What is recalled of a settled operation.
+#[derive(Debug)]
+pub struct Recollection {
+    /// What is known.
+    pub settled: Settled,
+    /// Its answer's headers as they are told, made by whoever tells them first.
+    pub headers: Arc<OnceLock<HeaderMap>>,
+}
+
 /// A settled record as it was read.
 #[derive(Debug)]
 struct Recalled {
     settled: Settled,
+    headers: Arc<OnceLock<HeaderMap>>,
     fingerprint: Fingerprint,
     /// When it was asked for, and until when it may be told, on this process's monotonic clock.
     asked: Duration,
@@ -103,13 +116,14 @@ impl fmt::Debug for Recall {
 
 impl Ledger {
     /// What is recalled of the operation under a request's own key, if it is that very request's.
-    pub fn recall(&self, key: RecordKey, fingerprints: &Fingerprints) -> Option<Settled> {
+    pub fn recall(&self, key: RecordKey, fingerprints: &Fingerprints) -> Option<Recollection> {
         let entries = self.recall.0.as_ref()?;
         let (entry, now) = (entries.get(&key)?, self.now());
         match weigh(&entry, now, self.store.fence().turns(), fingerprints) {
             Use::Tell => {
                 let since = entry.settled.since + now.saturating_sub(entry.asked);
-                Some(Settled { since, ..entry.settled.clone() })
+                let settled = Settled { since, ..entry.settled.clone() };
+                Some(Recollection { settled, headers: Arc::clone(&entry.headers) })
             }
             Use::Ask => None,
             Use::Forget => {
@@ -125,14 +139,17 @@ impl Ledger {
         let (Some(entries), View::Settled(settled)) = (&self.recall.0, view) else { return };
         let recalled_for = recalled_for(&held.record);
         let Some(reply) = settled.reply().filter(|_| !recalled_for.is_zero()) else { return };
-        let headers = reply.headers.iter().map(|(name, value)| name.len() + value.len() + 64);
+        // Kept twice: as they were read, and as they are told.
+        let texts = reply.headers.iter().map(|(name, value)| 2 * (name.len() + value.len()));
+        let headers = HEADER_BYTES * reply.headers.len() + texts.sum::<usize>();
         let entry = Recalled {
             settled: settled.clone(),
+            headers: Arc::default(),
             fingerprint: held.record.fingerprint,
             asked: held.as_of,
             until: held.as_of + recalled_for,
             turns,
-            bytes: ENTRY_BYTES + reply.body.len() + headers.sum::<usize>(),
+            bytes: ENTRY_BYTES + reply.body.len() + headers,
         };
         entries.insert(held.key, Arc::new(entry));
     }

@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
+use memchr::memchr2;
+
 /// How deep a document may be nested.
 pub const DEPTH_MAX: usize = 128;
 
@@ -320,19 +322,19 @@ impl<'a> Reader<'a> {
     fn string(&mut self) -> Result<Text<'a>, NotJson> {
         self.expect(b'"')?;
         let start = self.at;
-        while let Some(byte) = self.peek() {
-            match byte {
-                b'"' => {
-                    let plain = &self.text.as_bytes()[start..self.at];
-                    self.at += 1;
-                    return Ok(Text(Cow::Borrowed(plain)));
-                }
-                b'\\' => return self.escaped(start),
-                0..0x20 => return Err(NotJson::Invalid),
-                _ => self.at += 1,
-            }
+        let rest = &self.text.as_bytes()[start..];
+        let length = memchr2(b'"', b'\\', rest).ok_or(NotJson::Invalid)?;
+        let plain = &rest[..length];
+        // All of them, whatever was found: that is done many at a time.
+        if plain.iter().fold(false, |found, &byte| found | (byte < 0x20)) {
+            return Err(NotJson::Invalid);
         }
-        Err(NotJson::Invalid)
+        self.at += length;
+        if rest[length] == b'\\' {
+            return self.escaped(start);
+        }
+        self.at += 1;
+        Ok(Text(Cow::Borrowed(plain)))
     }
 
     /// The rest of a string that has escapes.

@@ -1,6 +1,7 @@
 //! Idempotency keys and where they come from, scopes, and the record keys made of them.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -181,6 +182,26 @@ impl ScopeRule {
 /// Where the record of (scope, key) is.
 pub fn record_key(index: &Secret, scope: &Scope, key: &IdempotencyKey) -> RecordKey {
     derived(index, "semel record", scope, [key.as_bytes()])
+}
+
+/// A request's content within its scope. Where its pointer is, most requests need not know.
+#[derive(Debug)]
+pub struct ContentName {
+    scope: Scope,
+    content: [u8; 32],
+    key: OnceLock<RecordKey>,
+}
+
+impl ContentName {
+    /// Takes them. `content` is the digest of the canonical request.
+    pub const fn new(scope: Scope, content: [u8; 32]) -> Self {
+        Self { scope, content, key: OnceLock::new() }
+    }
+
+    /// Where its pointer is; always of the same secret.
+    pub fn key(&self, index: &Secret) -> RecordKey {
+        *self.key.get_or_init(|| content_key(index, &self.scope, &self.content))
+    }
 }
 
 /// Where the pointer of (scope, content) is. `content` is the digest of the canonical request.

@@ -21,6 +21,7 @@ use crate::ledger::{Ask, ClaimError, ReadError, Verdict, View};
 use crate::protocol::attempt::Claimed;
 use crate::protocol::fingerprint::Matched;
 use crate::protocol::id::{OperationId, RecordKey};
+use crate::protocol::key::KeyTag;
 use crate::protocol::record::{Identity, Recognised, Release, Terms};
 use crate::protocol::reference::drawn;
 use crate::store::{Refusal, StoreError};
@@ -117,7 +118,7 @@ impl Proxy {
         let (this, lane, witness) = (Arc::clone(self), Arc::clone(lane), witness.clone());
         self.tasks.detach(async move {
             // Who left just now, and comes again under another name, must find that noted.
-            if let Some(content) = identified.by_content() {
+            if let Some(content) = identified.by_content(this.index()) {
                 this.attempts.flights().leavings().ended(content).await;
             }
             let stood = this.claim_now(&lane, &identified, request).await;
@@ -164,9 +165,9 @@ impl Proxy {
         let ask = Ask {
             key: identified.key,
             identity: identified.identity,
-            key_tag: identified.key_tag,
+            key_tag: identified.named.as_ref().map(|key| KeyTag::of(self.index(), key)),
             business: identified.business,
-            content: identified.content,
+            content: identified.orphan_at(self.index()),
             fingerprints: &identified.fingerprints,
             route: &lane.route.name,
             terms: terms(policy),
@@ -238,7 +239,7 @@ impl Proxy {
         request: Request<Bytes>,
     ) -> Request<Bytes> {
         let Some(gap) = &identified.gap else { return request };
-        let reference = drawn(&self.ledger().secrets().index, key, gap.length());
+        let reference = drawn(self.index(), key, gap.length());
         request.map(|body| gap.fill(&body, &reference))
     }
 

@@ -1,6 +1,7 @@
 //! Which operation a request stands for: body, key, scope, fingerprint.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
@@ -12,8 +13,8 @@ use crate::ledger::Secrets;
 use crate::protocol::fingerprint::{Fingerprints, canonical_digest};
 use crate::protocol::id::RecordKey;
 use crate::protocol::key::{
-    BusinessKey, IdempotencyKey, KeyTag, RequestView, business_key, content_key, find_key,
-    record_key,
+    BusinessKey, ContentName, IdempotencyKey, RequestView, Secret, business_key, content_key,
+    find_key, record_key,
 };
 use crate::protocol::record::Identity;
 use crate::protocol::reference::{Gap, Slot};
@@ -26,13 +27,13 @@ pub struct Identified {
     pub key: RecordKey,
     /// How it was recognised.
     pub identity: Identity,
-    /// What its key is found by, if it has one.
-    pub key_tag: Option<KeyTag>,
+    /// Its caller's key, if it has one.
+    pub named: Option<IdempotencyKey>,
     /// Where the pointer of its business key is, if it has one.
     pub business: Option<RecordKey>,
-    /// Where the same content is found whose caller left unanswered, for a request with a key on a
+    /// By what the same content is found whose caller left unanswered, for a request with a key on a
     /// route that recognises such.
-    pub content: Option<RecordKey>,
+    pub content: Option<Arc<ContentName>>,
     /// What a duplicate must match.
     pub fingerprints: Fingerprints,
     /// The values that look-ups will need.
@@ -43,11 +44,16 @@ pub struct Identified {
 
 impl Identified {
     /// Where its content leads, for a request that may be recognised by it.
-    pub fn by_content(&self) -> Option<RecordKey> {
+    pub fn by_content(&self, index: &Secret) -> Option<RecordKey> {
         match self.identity {
             Identity::Content(content) => Some(content),
-            Identity::Key | Identity::Further(_) => self.content,
+            Identity::Key | Identity::Further(_) => self.orphan_at(index),
         }
+    }
+
+    /// Where the same content is found whose caller left unanswered.
+    pub fn orphan_at(&self, index: &Secret) -> Option<RecordKey> {
+        self.content.as_ref().map(|content| content.key(index))
     }
 }
 
@@ -125,14 +131,10 @@ pub fn identify(
     let fingerprints = Fingerprints::new(&secrets.fingerprints, &canonical);
     let slot = route.slot(&view);
     let inputs = inputs(route, &view, key.as_ref(), slot.as_ref());
-    let key_tag = key.as_ref().map(|key| KeyTag::of(&secrets.index, key));
-    // Made only for those who are known by it: requests without a key, and those whose retry may come
-    // under another one.
-    let content = || content_key(&secrets.index, &scope, &canonical);
-    let (key, identity) = match (&key, policy.missing) {
+    let (at, identity) = match (&key, policy.missing) {
         (Some(key), _) => (record_key(&secrets.index, &scope, key), Identity::Key),
         (None, Missing::Fingerprint { .. }) => {
-            let at = content();
+            let at = content_key(&secrets.index, &scope, &canonical);
             (at, Identity::Content(at))
         }
         (None, Missing::Reject) => {
@@ -147,8 +149,9 @@ pub fn identify(
     let business = business(route, &view, &canonical);
     let business = business.map(|business| business_key(&secrets.index, &scope, &business));
     let by_key = identity == Identity::Key && policy.orphans == Orphans::Match;
-    let content = by_key.then(content);
-    Ok(Identified { key, identity, key_tag, business, content, fingerprints, inputs, gap })
+    // For those whose retry may come under another key.
+    let content = by_key.then(|| Arc::new(ContentName::new(scope, canonical)));
+    Ok(Identified { key: at, identity, named: key, business, content, fingerprints, inputs, gap })
 }
 
 /// What names the business operation. A request that lacks a part of it has none, and is guarded by

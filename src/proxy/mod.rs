@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::attempt::{Attempts, Course, Inquiry, Resend, Seat, Stage};
 use crate::ledger::Ledger;
 use crate::metrics::{During, Metrics};
+use crate::protocol::key::Secret;
 use crate::server::{self, Caller};
 use crate::task::Tasks;
 use crate::upstream::{StreamingBody, Upstream};
@@ -178,6 +179,11 @@ impl Proxy {
         self.attempts.ledger()
     }
 
+    /// What names are made with.
+    fn index(&self) -> &Secret {
+        &self.ledger().secrets().index
+    }
+
     /// Answers one request.
     ///
     /// # Cancel safety
@@ -263,8 +269,8 @@ impl Proxy {
         };
         let witness = Witness::new(&identified, arrived);
         let receipt = witness.receipt(caller, &self);
-        if let Some(settled) = self.recalled(lane, &identified) {
-            let response = self.tell_recalled(lane, settled, &witness);
+        if let Some(recollection) = self.recalled(lane, &identified) {
+            let response = self.tell_recalled(lane, &recollection, &witness);
             return witness::attach(&self, receipt, response).await;
         }
         let wishes = match route.mode {

@@ -15,11 +15,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::identify::Identified;
-use super::respond::{self, Body, Role};
+use super::respond::{self, Body};
 use super::route::Mode;
 use super::witness::Witness;
 use super::{Lane, Proxy};
-use crate::ledger::{Ledger, Settled, View};
+use crate::ledger::{Ledger, Recollection};
 use crate::protocol::id::OperationId;
 use crate::protocol::record::{Ago, Delivery, Identity};
 
@@ -113,7 +113,7 @@ impl Drop for Noting {
 
 impl Proxy {
     /// What is recalled of a request's operation, if it may be told without asking.
-    pub(super) fn recalled(&self, lane: &Lane, identified: &Identified) -> Option<Settled> {
+    pub(super) fn recalled(&self, lane: &Lane, identified: &Identified) -> Option<Recollection> {
         let may = match (lane.route.mode, identified.identity) {
             (Mode::Enforce, Identity::Key) => !self.told.is_full(),
             // A pointer's meaning changes with time and with who was told.
@@ -128,15 +128,15 @@ impl Proxy {
     pub(super) fn tell_recalled(
         &self,
         lane: &Lane,
-        settled: Settled,
+        recollection: &Recollection,
         witness: &Witness,
     ) -> Response<Body> {
         let route = lane.route.name.as_str();
         self.metrics.claimed(route, "recalled");
         self.metrics.prevented.with_label_values(&[route, "record"]).inc();
         witness.recalls();
-        witness.belongs_to(settled.operation(), true, self);
-        respond::tell(&View::Settled(settled), None, Role::Late)
+        witness.belongs_to(recollection.settled.operation(), true, self);
+        respond::tell_again(recollection)
     }
 
     /// Notes that a caller of this operation was told, soon.

@@ -14,7 +14,7 @@ use super::prefer::Arrival;
 use super::problem::{Problem, Retry, Sent, Slug};
 use super::shape::Shape;
 use crate::attempt::{Chunk, Streamed};
-use crate::ledger::{Accepted, InDoubt, Released, Settled, View};
+use crate::ledger::{Accepted, InDoubt, Recollection, Released, Settled, View};
 use crate::protocol::id::OperationId;
 use crate::protocol::outcome::Meaning;
 use crate::protocol::record::{Release, Reply, SettledBy};
@@ -136,6 +136,17 @@ fn tell_settled(settled: &Settled, role: Role) -> Response<Body> {
         return response;
     };
     from_reply(reply, operation, Answer::of(settled, role), role)
+}
+
+/// Tells what is recalled, as whoever came late was told it before.
+pub fn tell_again(recollection: &Recollection) -> Response<Body> {
+    let Recollection { settled, headers } = recollection;
+    let tell = || tell_settled(settled, Role::Late);
+    let Some(reply) = settled.reply() else { return tell() };
+    let mut response = Response::new(full(reply.body.clone()));
+    *response.status_mut() = status_of(reply);
+    *response.headers_mut() = headers.get_or_init(|| tell().into_parts().0.headers).clone();
+    response
 }
 
 fn tell_released(released: &Released, role: Role) -> Response<Body> {
@@ -285,8 +296,7 @@ pub fn streamed(streamed: Streamed, operation: OperationId) -> Response<Body> {
 /// A stored or collected answer, byte for byte.
 fn from_reply(reply: &Reply, operation: OperationId, answer: Answer, role: Role) -> Response<Body> {
     let mut response = Response::new(full(reply.body.clone()));
-    *response.status_mut() =
-        StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() = status_of(reply);
     for (name, value) in &reply.headers {
         let name = HeaderName::from_bytes(name.as_bytes());
         let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) else { continue };
@@ -302,6 +312,10 @@ fn from_reply(reply: &Reply, operation: OperationId, answer: Answer, role: Role)
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     }
     mark(response, operation, answer)
+}
+
+fn status_of(reply: &Reply) -> StatusCode {
+    StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// An answer of semel's own.

@@ -15,6 +15,7 @@ use super::identify::Identified;
 use super::respond::{Answer, Over, answer_of};
 use crate::ledger::{Ledger, ReadError};
 use crate::protocol::id::{OperationId, RecordKey};
+use crate::protocol::key::ContentName;
 use crate::protocol::record::{Delivery, Identity};
 use crate::server::{Caller, Delivered, Receipt};
 
@@ -44,7 +45,7 @@ pub(super) struct Seen {
     passed: OnceLock<()>,
     /// For a request with a key: where its content is to lead to the operation if it is left
     /// unanswered.
-    content: Option<RecordKey>,
+    content: Option<Arc<ContentName>>,
     /// It came for an operation that another request had begun.
     late: OnceLock<()>,
     /// Its operation is settled, and nobody had left it unanswered when that was read.
@@ -55,7 +56,7 @@ impl Witness {
     /// Watches callers without a key, and those whose retries may come under another one; for all
     /// others there is nothing to remember.
     pub(super) fn new(identified: &Identified, arrived: Instant) -> Self {
-        let content = identified.content;
+        let content = identified.content.clone();
         let watched = match identified.identity {
             Identity::Content(_) => true,
             Identity::Key | Identity::Further(_) => content.is_some(),
@@ -161,11 +162,11 @@ impl Proxy {
             self.note_told_later(operation, seen.arrived);
             return None;
         }
-        let (flights, content) = (self.attempts.flights(), seen.content);
+        let flights = self.attempts.flights();
         // Of the first request of a key, answered, there is nothing to note unless somebody left:
         // nobody will look for it by its content. Who left here left a note on the flight, which is
         // held until that is on record.
-        let first = content.is_some() && seen.late.get().is_none();
+        let first = seen.content.is_some() && seen.late.get().is_none();
         let flight = match (first, delivered) {
             (true, Delivered::Whole) => flights.here(operation)?,
             (_, Delivered::Whole | Delivered::Left) => flights.join(operation),
@@ -179,6 +180,7 @@ impl Proxy {
             return None;
         }
         let (done, ended) = oneshot::channel::<()>();
+        let content = seen.content.as_ref().map(|content| content.key(self.index()));
         let leaving = content.filter(|_| someone_left);
         let leaving = leaving.map(|content| self.attempts.flights().leavings().begin(content));
         let (ledger, cut) = (Arc::clone(self.ledger()), self.tasks.cut().clone());

@@ -10,6 +10,8 @@
 
 use std::collections::VecDeque;
 
+use memchr::memchr;
+
 /// As much of a line as is kept: enough for the two framing headers and a length.
 const LINE_MAX: usize = 128;
 
@@ -122,14 +124,14 @@ impl HeadScan {
     }
 
     fn push_line<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let end = bytes.iter().position(|&byte| byte == b'\n');
+        let end = memchr(b'\n', bytes);
         let part = &bytes[..end.unwrap_or(bytes.len())];
         // The parser skips empty lines before a request.
         if self.at == At::Before && part.iter().any(|&byte| byte != b'\r') {
             self.at = At::RequestLine;
             self.heads += 1;
         }
-        self.framing.fragment |= self.at == At::RequestLine && part.contains(&b'#');
+        self.framing.fragment |= self.at == At::RequestLine && memchr(b'#', part).is_some();
         let room = LINE_MAX - self.line.len();
         self.line_is_cut |= part.len() > room;
         self.line.extend_from_slice(&part[..part.len().min(room)]);
@@ -154,7 +156,7 @@ impl HeadScan {
     }
 
     fn note_field(&mut self) {
-        let Some(colon) = self.line.iter().position(|&byte| byte == b':') else { return };
+        let Some(colon) = memchr(b':', &self.line) else { return };
         let (name, value) = (&self.line[..colon], self.line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"content-length") {
             self.framing.lengths += 1;

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::book::Try;
 use crate::judge::{Told, judge};
-use crate::process::route;
+use crate::process::{Process, route};
 use crate::provider::TRY;
 use crate::world::World;
 
@@ -103,16 +103,16 @@ pub(crate) enum Patience {
 }
 
 /// A try of which nothing is known so far but who it is.
-fn new_try(purchase: &Purchase, identified: &identify::Identified, process: String) -> Try {
+fn new_try(purchase: &Purchase, identified: &identify::Identified, process: &Process) -> Try {
     Try {
         order: purchase.order.clone(),
         amount: purchase.amount,
         key: identified.key,
         by_content: matches!(identified.identity, Identity::Content(_)),
         business: identified.business,
-        content: identified.content,
+        content: identified.orphan_at(&process.ledger.secrets().index),
         unanswered: false,
-        process,
+        process: process.name.clone(),
         arrived: Instant::now(),
         left: None,
         orphaned: false,
@@ -134,7 +134,7 @@ pub(crate) async fn attempt(
     let (head, body) = purchase.request("0").into_parts();
     let route = route(purchase.route, &world.terms);
     let identified = identify::identify(&route, process.ledger.secrets(), &head, &body).unwrap();
-    let this_try = world.book.tried(new_try(purchase, &identified, process.name.clone()));
+    let this_try = world.book.tried(new_try(purchase, &identified, &process));
     let gone = CancellationToken::new();
     let request = purchase.request(&this_try.to_string()).map(Body::whole);
     // Which of those who wait together wakes first is the runtime's whim, not the seed's; from here

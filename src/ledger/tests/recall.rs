@@ -47,7 +47,7 @@ async fn what_was_read_settled_is_recalled_for_that_very_request() {
     let Verdict::Settled(read) = world.claim().await else { panic!("not settled") };
     tokio::time::advance(Duration::from_secs(5)).await;
 
-    let recalled = world.ledger.recall(KEY, &world.fingerprints(1)).unwrap();
+    let recalled = world.ledger.recall(KEY, &world.fingerprints(1)).unwrap().settled;
 
     assert_eq!((recalled.operation(), recalled.status()), (read.operation(), 201));
     assert_eq!((recalled.reply(), recalled.by()), (read.reply(), SettledBy::Answer));
