@@ -1,4 +1,5 @@
-//! The only place that spawns. What is spawned here outlives its caller, and drain waits for it.
+//! The only place that spawns what outlives its caller; drain waits for it. Elsewhere a `JoinSet` ends
+//! its tasks with their owner.
 
 use std::fmt::Debug;
 use std::future::Future;

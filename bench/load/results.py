@@ -53,8 +53,22 @@ def machine(semel: Path) -> dict:
         "kernel": platform.release().split("-")[0],
         "memory": f"{memory_kib / (1 << 20):.0f} GiB",
         "versions": {name: version(command) for name, command in VERSIONS.items()}
-        | {"idempotent-proxy": PEER_VERSION, "semel": said.split()[-1]},
+        | {"idempotent-proxy": PEER_VERSION, "semel": f"{said.split()[-1]} ({commit()})"},
     }
+
+
+def commit() -> str:
+    """What was built: the last commit, and whether code was changed since."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+        code = [":/src", ":/Cargo.toml", ":/Cargo.lock", ":/.cargo", ":/bench/load"]
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *code])
+    except FileNotFoundError:
+        return "unknown"
+    if head.returncode:
+        return "unknown"
+    return head.stdout.strip() + (" and changes" if changed.returncode else "")
 
 
 def load_average() -> str:

@@ -124,9 +124,12 @@ impl Pool {
             Connections::SingleUse { spares } => spares,
         };
         let mut resting = lock(&self.resting);
-        // Those that rested longest close first, so it is enough to look there.
+        // Mostly those close that rested longest; all are looked at only for want of room.
         while resting.front().is_some_and(|connection| connection.sender.is_closed()) {
             resting.pop_front();
+        }
+        if resting.len() >= room {
+            resting.retain(|connection| !connection.sender.is_closed());
         }
         if resting.len() < room {
             resting.push_back(connection);

@@ -1,4 +1,4 @@
-//! The thread that copies the log into the database, so that no commit waits for it.
+//! The thread that copies the log into the database, so that commits do not wait for that.
 //!
 //! It has a connection of its own, and writes only what the log holds already. The writer says when, and
 //! is never in the way: a passive checkpoint copies up to the newest commit and waits for nobody.

@@ -47,9 +47,9 @@ const RESERVE_DEFAULT: u64 = 16 * 1024 * 1024;
 pub struct Settings {
     /// The folder.
     pub path: PathBuf,
-    /// How large the database may become; `None`: as large as the disk.
+    /// How large the database may become, in bytes; `None`: as large as the disk.
     pub size_max: Option<u64>,
-    /// How much disk is set aside, so that what was claimed can be recorded on a full disk.
+    /// How many bytes of disk are set aside, so that what was claimed can be recorded on a full disk.
     pub reserve: u64,
     /// Opens a store that has lost writes or its identity, for `semel store accept` alone.
     pub accept: bool,
