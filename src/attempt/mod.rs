@@ -158,28 +158,52 @@ impl Attempts {
         });
     }
 
-    async fn drive(self, claimed: Claimed, plan: Plan, mut request: Request<Bytes>, lead: Lead) {
-        let plan = &plan;
+    /// Written as a block, not as an `async fn`, whose task would hold every argument twice.
+    fn drive(
+        self,
+        claimed: Claimed,
+        plan: Plan,
+        mut request: Request<Bytes>,
+        lead: Lead,
+    ) -> impl Future<Output = ()> + Send {
         if plan.course.outcomes.reads_bodies() {
             readable(&mut request);
         }
-        let spare = plan.course.resend.as_ref().map(|resend| (request.clone(), resend.within));
-        let began = Instant::now();
-        let under_way = self.metrics.in_flight.with_label_values(&[&claimed.held().record.route]);
-        let _under_way = During::begin(&under_way);
-        let wire = Arc::new(Wire::new(plan.until));
+        let spare = plan.course.resend.as_ref();
+        let spare = spare.map(|resend| Box::new((request.clone(), resend.within)));
         let mut sent = claimed.send();
-        let open = OpenCall { wire: Arc::clone(&wire), heard: AtomicBool::new(false) };
-        let call = self.call(plan, request, &open, &lead.0);
-        let ended = tokio::select! {
-            biased;
-            () = self.tasks.cut().cancelled() => Ended::Cut,
-            (observation, request_id) = call => Ended::Seen(observation, request_id),
-            ended = self.tend(&mut sent, plan, &open) => ended,
-        };
-        // Whatever still holds the request can send no first byte from here on.
-        let first_byte = wire.abandon();
-        self.metrics.attempt_ended(&plan.course.upstream_name, began.elapsed());
+        async move {
+            let plan = &plan;
+            let began = Instant::now();
+            let under_way = self.metrics.in_flight.with_label_values(&[&sent.held().record.route]);
+            let _under_way = During::begin(&under_way);
+            let wire = Arc::new(Wire::new(plan.until));
+            let open = OpenCall { wire: Arc::clone(&wire), heard: AtomicBool::new(false) };
+            let call = self.call(plan, request, &open, &lead.0);
+            let ended = tokio::select! {
+                biased;
+                () = self.tasks.cut().cancelled() => Ended::Cut,
+                (observation, request_id) = call => Ended::Seen(observation, request_id),
+                ended = self.tend(&mut sent, plan, &open) => ended,
+            };
+            // Whatever still holds the request can send no first byte from here on.
+            let first_byte = wire.abandon();
+            self.metrics.attempt_ended(&plan.course.upstream_name, began.elapsed());
+            // Large, and nothing to hold room for while the call is open: in a box.
+            Box::pin(self.record(sent, ended, first_byte, plan, spare, &lead)).await;
+        }
+    }
+
+    /// Puts on record how the call ended, and tells those who wait.
+    async fn record(
+        &self,
+        mut sent: Sent,
+        ended: Ended,
+        first_byte: Option<Instant>,
+        plan: &Plan,
+        spare: Option<Box<(Request<Bytes>, Duration)>>,
+        lead: &Lead,
+    ) {
         if let Some(at) = first_byte {
             let held = sent.held_mut();
             held.catch_up(self.ledger.now());
@@ -204,9 +228,10 @@ impl Attempts {
                 return;
             }
         };
-        if let (Change::Doubt { .. }, Identity::Key, Some((request, within))) =
+        if let (Change::Doubt { .. }, Identity::Key, Some(spare)) =
             (&change, held.record.identity, spare)
         {
+            let (request, within) = *spare;
             self.flights.spares().keep(held.operation(), &request, within);
         }
         let concluded = self.ledger.conclude(held, change).await;

@@ -156,7 +156,7 @@ impl Ledger {
                 current.catch_up(asked);
                 held.record.first_claimed = current.record.first_claimed;
             }
-            let from = expected.as_ref().map(|current| &current.record);
+            let from = expected.as_ref().map(|current| &*current.record);
             assert_eq!(invariants::edge(from, &held.record), Ok(()), "claims follow the diagram");
             let replaces = expected.as_ref().map(|current| current.token);
             let (write, purpose) = (put(&held.record), Purpose::Claim);
@@ -224,7 +224,7 @@ impl Ledger {
             writer: attempt,
             tries: 0,
             as_of: self.now(),
-            record: self.new_record(ask, attempt),
+            record: Box::new(self.new_record(ask, attempt)),
         }
     }
 

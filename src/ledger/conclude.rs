@@ -144,8 +144,8 @@ impl Ledger {
         Concluded::NotYet(self.told(&pending, false), pending)
     }
 
-    async fn round(&self, pending: &mut Pending, next: Record) -> Round {
-        let from = (!pending.vanished).then_some(&pending.held.record);
+    async fn round(&self, pending: &mut Pending, next: Box<Record>) -> Round {
+        let from = (!pending.vanished).then_some(&*pending.held.record);
         if let Err(error) = invariants::edge(from, &next) {
             // Only our own mistake can bring us here; it must not become a wrong record.
             tracing::error!(%error, operation = %pending.held.operation(), "refused to record");
@@ -249,7 +249,7 @@ impl Ledger {
     }
 
     /// The record with the change in it.
-    fn changed(&self, pending: &mut Pending) -> Record {
+    fn changed(&self, pending: &mut Pending) -> Box<Record> {
         let now = self.now();
         let passed = now.saturating_sub(pending.held.as_of);
         pending.held.catch_up(now);

@@ -196,7 +196,7 @@ impl Ledger {
                     writer: self.draw_attempt(),
                     tries: 0,
                     as_of: asked,
-                    record: *record,
+                    record,
                 }))
             }
         }

@@ -23,8 +23,8 @@ pub struct Held {
     pub tries: u32,
     /// When the ages in it were right, on the holder's monotonic clock.
     pub as_of: Duration,
-    /// What it said.
-    pub record: Record,
+    /// What it said. In a box: a hand goes through many states, and each would hold it anew.
+    pub record: Box<Record>,
 }
 
 impl Held {

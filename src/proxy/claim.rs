@@ -44,7 +44,7 @@ pub enum Standing {
     /// Nothing was claimed, nothing is sent.
     Refused(Slug, Option<String>),
     /// Nothing could be claimed, and the route says to send all the same.
-    Unguarded(Request<Bytes>),
+    Unguarded(Box<Request<Bytes>>),
 }
 
 impl Standing {
@@ -322,7 +322,7 @@ impl Proxy {
     fn untouched(error: ClaimError, request: Request<Bytes>, pass: bool) -> Standing {
         match error {
             ClaimError::Read(ReadError::Store(StoreError::Unreachable(_))) if pass => {
-                Standing::Unguarded(request)
+                Standing::Unguarded(Box::new(request))
             }
             ClaimError::Read(ReadError::Store(StoreError::Refused(Refusal::Busy)))
             | ClaimError::Contended => Standing::Refused(Slug::Overloaded, None),

@@ -109,7 +109,8 @@ pub async fn wait(
             () = sleep_until(wish_at), if in_doubt => {}
             // Nobody here looks anything up any more.
             () = stopping.cancelled(), if in_doubt && !stopping.is_cancelled() => {}
-            () = poll(flight, ledger, poll_at), if !flight.is_owned() => {
+            // Rare, and large: in a box, made when it is first polled, so that every wait is the smaller.
+            () = async { Box::pin(poll(flight, ledger, poll_at)).await }, if !flight.is_owned() => {
                 poll_at = Instant::now() + POLL;
             }
         }
@@ -145,7 +146,8 @@ pub async fn until_other(flight: &Flight, ledger: &Ledger, was: &str) {
             biased;
             // It changes for as long as the flight is there, and we hold that.
             _ = stages.changed() => {}
-            () = poll(flight, ledger, poll_at), if !flight.is_owned() => {
+            // Rare, and large: in a box, made when it is first polled, so that every wait is the smaller.
+            () = async { Box::pin(poll(flight, ledger, poll_at)).await }, if !flight.is_owned() => {
                 poll_at = Instant::now() + POLL;
             }
         }

@@ -279,7 +279,8 @@ impl Proxy {
             Mode::Observe | Mode::Off => Wishes::default(),
         };
         let arrival = Arrival { at: arrived, wishes };
-        let spare = (route.mode == Mode::Observe).then(|| (clone_head(&head), body.clone()));
+        let spare = route.mode == Mode::Observe;
+        let spare = spare.then(|| Box::new((clone_head(&head), body.clone())));
         let request = Request::from_parts(head, body);
         let stood = self.claim(lane, identified, request, &witness).await;
         let by = stood.name();
@@ -289,11 +290,13 @@ impl Proxy {
                 let (head, body) = request.into_parts();
                 Box::pin(self.unguarded(lane, head, body)).await
             }
-            (_, Some((head, body))) => {
+            (_, Some(spare)) => {
+                let (head, body) = *spare;
                 self.metrics.prevented.with_label_values(&[route.name.as_str(), by]).inc();
                 Box::pin(self.unguarded(lane, head, body)).await
             }
-            (other, None) => self.tell(lane, other, by, arrival).await,
+            // In a box: whoever is the one, as most are, waits with less.
+            (other, None) => Box::pin(self.tell(lane, other, by, arrival)).await,
         };
         let response = respond::as_preferred(&arrival, response);
         witness::attach(&self, receipt, response).await
