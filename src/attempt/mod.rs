@@ -27,12 +27,14 @@ use crate::protocol::record::{Ago, Doubt, Happening, Identity, Release, Reply, S
 use crate::task::Tasks;
 use crate::upstream::{AnswerBody, Forwarded, Upstream, Wire};
 
+mod compact;
 pub mod flight;
 pub mod inquiry;
 pub mod leaving;
 pub mod resend;
 pub mod spare;
 
+use compact::compact;
 pub use flight::{Asked, Chunk, Flight, Flights, Seat, Stage, Streamed};
 pub use inquiry::{Exchange, Inquiry, WallClock};
 pub use resend::Resend;
@@ -166,6 +168,7 @@ impl Attempts {
         mut request: Request<Bytes>,
         lead: Lead,
     ) -> impl Future<Output = ()> + Send {
+        compact(&mut request);
         if plan.course.outcomes.reads_bodies() {
             readable(&mut request);
         }
