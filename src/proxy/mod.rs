@@ -188,23 +188,29 @@ impl Proxy {
     ///
     /// # Cancel safety
     /// Dropping the future abandons the caller, not the operation.
-    pub async fn answer(self: Arc<Self>, request: Request<server::Body>) -> Response<Body> {
-        let routed = self.table.route(request.method(), request.uri().path());
-        let guarded = matches!(routed, Routed::Guarded(_));
+    pub fn answer(
+        self: Arc<Self>,
+        request: Request<server::Body>,
+    ) -> impl Future<Output = Response<Body>> + Send {
+        // Not in the block: it would hold the request as well as its parts.
         let (mut head, body) = request.into_parts();
-        if let Err(refused) = door::admit(&head, guarded) {
-            return respond::from_problem(&refused.problem());
-        }
-        let path = head.uri.path();
-        if self.well_known == WellKnown::Served && path.starts_with(status::PREFIX) {
-            return Box::pin(self.tell_about(&head)).await;
-        }
-        let caller = head.extensions.remove::<Caller>();
-        match routed {
-            Routed::Pass { upstream } => self.pass(&upstream, head, body).await,
-            // In a box of its own: what a guard may need is large, and would be moved about with
-            // every request that is only let through.
-            Routed::Guarded(route) => Box::pin(self.count(&route, caller, head, body)).await,
+        async move {
+            let routed = self.table.route(&head.method, head.uri.path());
+            let guarded = matches!(routed, Routed::Guarded(_));
+            if let Err(refused) = door::admit(&head, guarded) {
+                return respond::from_problem(&refused.problem());
+            }
+            let path = head.uri.path();
+            if self.well_known == WellKnown::Served && path.starts_with(status::PREFIX) {
+                return Box::pin(self.tell_about(&head)).await;
+            }
+            let caller = head.extensions.remove::<Caller>();
+            match routed {
+                Routed::Pass { upstream } => self.pass(&upstream, head, body).await,
+                // In a box of its own: what a guard may need is large, and would be moved about with
+                // every request that is only let through.
+                Routed::Guarded(route) => Box::pin(self.count(&route, caller, head, body)).await,
+            }
         }
     }
 

@@ -108,36 +108,39 @@ impl HttpUpstream {
     }
 
     /// Sends a request with a body that is in hand.
-    async fn send_whole(
+    fn send_whole(
         &self,
         pool: &Arc<Pool>,
         request: Request<Bytes>,
         wire: &Arc<Wire>,
-    ) -> Result<Headed, Failure> {
+    ) -> impl Future<Output = Result<Headed, Failure>> + Send {
+        // Not in the block: it would hold the request as well as its parts.
         let (mut parts, body) = request.into_parts();
-        self.address(&mut parts, u64::try_from(body.len()).ok())?;
-        let method = parts.method.clone();
-        let message = || Some(Request::from_parts(parts.clone(), whole(body.clone())));
-        exchange(pool, wire, (&method, EndByClosing::Refuse), message).await
+        async move {
+            self.address(&mut parts, u64::try_from(body.len()).ok())?;
+            let message = || Some(Request::from_parts(parts.clone(), whole(body.clone())));
+            exchange(pool, wire, (&parts.method, EndByClosing::Refuse), message).await
+        }
     }
 
     /// Sends a request whose body may be on its way. Once a connection has taken the body, there is
     /// no other to hand it to.
-    async fn send_streaming(
+    fn send_streaming(
         &self,
         request: Request<StreamingBody>,
         wire: &Arc<Wire>,
-    ) -> Result<Headed, Failure> {
+    ) -> impl Future<Output = Result<Headed, Failure>> + Send {
         let (mut parts, body) = request.into_parts();
-        self.address(&mut parts, body.size_hint().exact())?;
-        let method = parts.method.clone();
-        let is_empty = body.is_end_stream();
-        let mut body = Some(body);
-        let message = || {
-            let body = body.take().or_else(|| is_empty.then(|| whole(Bytes::new())))?;
-            Some(Request::from_parts(parts.clone(), body))
-        };
-        exchange(&self.unguarded, wire, (&method, EndByClosing::Accept), message).await
+        async move {
+            self.address(&mut parts, body.size_hint().exact())?;
+            let is_empty = body.is_end_stream();
+            let mut body = Some(body);
+            let message = || {
+                let body = body.take().or_else(|| is_empty.then(|| whole(Bytes::new())))?;
+                Some(Request::from_parts(parts.clone(), body))
+            };
+            exchange(&self.unguarded, wire, (&parts.method, EndByClosing::Accept), message).await
+        }
     }
 }
 

@@ -164,18 +164,21 @@ impl Pool {
 impl Held {
     /// Writes the request and waits for the head of its answer. On an error the connection is
     /// closed before this returns, and the wire says whether a write was tried.
-    pub(super) async fn send(
+    pub(super) fn send(
         mut self,
         request: Request<StreamingBody>,
-    ) -> Result<(Response<Incoming>, Self), hyper::Error> {
+    ) -> impl Future<Output = Result<(Response<Incoming>, Self), hyper::Error>> + Send {
+        // Not in the block: it would hold the request as well.
         let answer = match &mut self.connection {
-            Some(connection) => connection.sender.try_send_request(request).await,
+            Some(connection) => connection.sender.try_send_request(request),
             None => unreachable!("a connection is held until it is released"),
         };
-        // Either way `self` goes along: with the answer, or into its drop.
-        match answer {
-            Ok(answer) => Ok((answer, self)),
-            Err(refused) => Err(refused.into_error()),
+        async move {
+            // Either way `self` goes along: with the answer, or into its drop.
+            match answer.await {
+                Ok(answer) => Ok((answer, self)),
+                Err(refused) => Err(refused.into_error()),
+            }
         }
     }
 
