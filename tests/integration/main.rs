@@ -38,6 +38,7 @@ mod store_embedded;
 mod store_redis;
 mod store_redis_cut;
 mod store_redis_layout;
+mod store_redis_tls;
 mod support;
 mod upstream;
 mod upstream_pass;

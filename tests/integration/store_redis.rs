@@ -2,11 +2,9 @@
 //! Redis. What happens to the connection, byte by byte, is in `store_redis_cut`.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot open a store has failed")]
 
-use std::fs;
 use std::future::{Future as _, poll_fn};
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,7 +21,7 @@ use semel::store::{
 };
 use tokio::sync::Semaphore;
 
-use crate::support::redis::{RedisServer, free_port};
+use crate::support::redis::RedisServer;
 use crate::support::swaps::{
     CHARTER, bound, claim, founded, key, once_reachable, purge, record, swap_through, token,
     unfounded,
@@ -364,51 +362,6 @@ async fn calls_beyond_the_bound_are_refused_unsent() {
         matches!(second, Err(StoreError::Refused(Refusal::Busy) | StoreError::Unreachable(_)));
     assert!(unsent, "{second:?}");
     assert_eq!(once_reachable(&store, key(2)).await, Ok(None));
-}
-
-/// Makes a certificate for 127.0.0.1, puts it and its key into files, and returns what trusts it.
-fn certify(folder: &Path) -> Arc<rustls::ClientConfig> {
-    let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    fs::write(folder.join("cert.pem"), certified.cert.pem()).unwrap();
-    fs::write(folder.join("key.pem"), certified.signing_key.serialize_pem()).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certified.cert.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider);
-    let builder = builder.with_safe_default_protocol_versions().unwrap();
-    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-#[tokio::test]
-async fn a_connection_over_tls_checks_whom_it_talks_to() {
-    let folder = tempfile::tempdir().unwrap();
-    let tls = certify(folder.path());
-    let file = |name| folder.path().join(name).to_str().unwrap().to_owned();
-    let server = RedisServer::start();
-    let port = free_port().to_string();
-    server.command(&[
-        "CONFIG",
-        "SET",
-        "tls-cert-file",
-        &file("cert.pem"),
-        "tls-key-file",
-        &file("key.pem"),
-        "tls-auth-clients",
-        "no",
-        "tls-port",
-        &port,
-    ]);
-    let url = format!("rediss://127.0.0.1:{port}");
-
-    let trusting = Settings { tls: Some(tls), ..Settings::new(&url) };
-    let trusting = RedisStore::connect(&trusting).unwrap();
-    let stranger = tempfile::tempdir().unwrap();
-    let wary = Settings { tls: Some(certify(stranger.path())), ..Settings::new(&url) };
-    let wary = RedisStore::connect(&wary).unwrap();
-
-    assert_eq!(trusting.charter().await, Ok(None));
-    let refused = wary.charter().await;
-    assert!(matches!(refused, Err(StoreError::Unreachable(_))), "{refused:?}");
 }
 
 #[tokio::test]

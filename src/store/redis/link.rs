@@ -86,6 +86,7 @@ impl Link {
             shared: Arc::clone(&shared),
             stream,
             outgoing: BytesMut::new(),
+            flush_is_owed: false,
             incoming: BytesMut::new(),
             waiting: VecDeque::new(),
             earliest: None,
@@ -145,6 +146,8 @@ struct Driver<S> {
     shared: Arc<Shared>,
     stream: S,
     outgoing: BytesMut,
+    /// Whether the stream may hold back some of what it took, as TLS does if its socket is full.
+    flush_is_owed: bool,
     incoming: BytesMut,
     /// Those whose answers have not come, in the order of their questions.
     waiting: VecDeque<Waiting>,
@@ -222,7 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Sends what is in the outbox.
     fn poll_questions(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            if !self.collect(cx) && self.outgoing.is_empty() {
+            if !self.collect(cx) && self.outgoing.is_empty() && !self.flush_is_owed {
                 self.gave_way = false;
                 return Poll::Pending;
             }
@@ -236,8 +239,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     written => self.outgoing.advance(written),
                 }
+                self.flush_is_owed = true;
             }
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.flush_is_owed = false;
         }
     }
 
@@ -276,10 +281,11 @@ fn malformed() -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
     use std::time::Duration;
 
     use futures_util::future::join_all;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufWriter, DuplexStream, duplex};
 
     use super::*;
 
@@ -343,6 +349,25 @@ mod tests {
         let calls = (0..3).map(|n| link.ask(&[b"PING"], soon() + Duration::from_millis(n)));
 
         assert_eq!(join_all(calls).await, vec![Err(Lost::Late); 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_stream_took_and_holds_back_follows_when_it_can() {
+        // It takes a question at once and passes it on four bytes at a time, as TLS does.
+        let (ours, mut redis) = duplex(4);
+        let link = Link::new(BufWriter::new(ours));
+        let redis = async {
+            redis.read_exact(&mut [0; PING.len()]).await.unwrap();
+            redis.write_all(b":1\r\n").await.unwrap();
+            pending().await
+        };
+
+        let answer = tokio::select! {
+            answer = link.ask(&[b"PING"], soon()) => answer,
+            () = redis => unreachable!("it waits for ever"),
+        };
+
+        assert_eq!(answer, number(1));
     }
 
     #[tokio::test]
