@@ -232,20 +232,24 @@ async fn the_fence_holds_inside_the_swap() {
 }
 
 #[tokio::test]
-async fn an_answer_overtaken_by_a_later_one_is_no_rewind() {
+async fn a_refusal_overtaken_by_a_later_answer_is_no_rewind() {
     let server = RedisServer::start();
-    let store = founded(&server.url()).await;
-    // Redis has both scripts, so that neither call needs a second question.
-    store.swap(&claim(1)).await.unwrap();
-    store.load(key(1)).await.unwrap();
+    founded(&server.url()).await.swap(&claim(1)).await.unwrap();
+    let elder = unfounded(&server.url());
+    elder.fence().bind(Charter { generation: 0, ..CHARTER });
+    // It is connected, so that questions go out in the order in which they are asked.
+    elder.load(key(1)).await.unwrap();
 
-    let mut early = pin!(store.load(key(2)));
+    let refused = claim(2);
+    let mut early = pin!(elder.swap(&refused));
     let sent = poll_fn(|cx| Poll::Ready(early.as_mut().poll(cx).is_pending())).await;
     assert!(sent, "its question is on its way");
-    store.swap(&claim(2)).await.unwrap();
+    assert_eq!(elder.swap(&record(1)).await, Ok(Swapped::Done));
+    assert_eq!(elder.fence().seen(), 2);
 
-    assert_eq!(early.await, Ok(None), "as it was when it was asked");
-    assert_eq!(store.fence().seen(), 2);
+    // Its answer carries the count from before, held against what was known when it was asked.
+    let refusal = Refusal::OtherGeneration { ours: 0, found: 1 };
+    assert_eq!(early.await, Err(refusal.into()));
 }
 
 #[tokio::test]
