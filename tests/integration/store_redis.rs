@@ -17,7 +17,7 @@ use semel::store::conformance::{self, Bench};
 use semel::store::fence::COUNT_LEAP;
 use semel::store::redis::{RedisStore, Settings};
 use semel::store::{
-    Charter, Listing, Refusal, SharedStore, Store, StoreError, Swapped, Tag, Write,
+    Agenda, Charter, Listing, Refusal, SharedStore, Store, StoreError, Swapped, Tag, Write,
 };
 use tokio::sync::Semaphore;
 
@@ -148,14 +148,15 @@ async fn what_is_due_waits_for_its_time_and_comes_oldest_first() {
 
     store.swap(&due_in(1, Some(Duration::from_hours(1)))).await.unwrap();
     store.swap(&due_in(2, None)).await.unwrap();
-    store.swap(&due_in(3, Some(Duration::from_millis(1)))).await.unwrap();
     store.swap(&due_in(4, Some(Duration::ZERO))).await.unwrap();
+    store.swap(&due_in(3, Some(Duration::from_millis(1)))).await.unwrap();
     tokio::time::sleep(Duration::from_millis(20)).await;
 
+    let keys = |agenda: &Agenda| agenda.due.iter().map(|(key, _)| *key).collect::<Vec<_>>();
     let agenda = store.due(10).await.unwrap();
-    assert_eq!(agenda.due.len(), 2);
+    assert_eq!(keys(&agenda), [key(4), key(3)]);
     assert!(store.due(10).await.unwrap().clock >= agenda.clock);
-    assert_eq!(store.due(1).await.unwrap().due.len(), 1);
+    assert_eq!(keys(&store.due(1).await.unwrap()), [key(4)]);
 }
 
 #[tokio::test]
