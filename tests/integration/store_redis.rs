@@ -309,11 +309,17 @@ async fn what_was_acknowledged_survives_a_kill() {
         let total = Semaphore::new(0);
         let writers = (round * 8..(round + 1) * 8)
             .map(|writer| claim_on(&store, writer * 10_000..(writer + 1) * 10_000, &total));
+        let written = async {
+            let written = futures_util::future::join_all(writers).await;
+            total.close();
+            written
+        };
         let killed = async {
-            let _enough = total.acquire_many(100).await;
+            let enough = total.acquire_many(100).await;
+            assert!(enough.is_ok(), "all writers gave up before Redis was killed");
             server.kill();
         };
-        let (written, ()) = tokio::join!(futures_util::future::join_all(writers), killed);
+        let (written, ()) = tokio::join!(written, killed);
         server.restart();
         once_reachable(&store, key(0)).await.unwrap();
 
