@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use semel::store::SharedStore;
 use semel::store::embedded::{self, EmbeddedStore};
-use semel::store::redis::{RedisStore, Settings};
 
 use crate::support::client::{Answer, Ask};
 use crate::support::redis::RedisServer;
@@ -42,12 +41,8 @@ impl Two {
 
     async fn redis(upstream: SocketAddr, route: &str) -> Self {
         let server = RedisServer::start();
-        let open = || -> SharedStore {
-            let settings = Settings::new(server.url());
-            Arc::new(RedisStore::connect(&settings).unwrap())
-        };
-        let first = Sidecar::start_on(open(), config(upstream, route)).await;
-        let second = Sidecar::start_on(open(), config(upstream, route)).await;
+        let first = Sidecar::on_redis(&server, upstream, route).await;
+        let second = Sidecar::on_redis(&server, upstream, route).await;
         Self { first, second, _kept: Kept::Redis { _server: server } }
     }
 

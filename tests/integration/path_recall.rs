@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use semel::store::SharedStore;
 use semel::store::memory::MemoryStore;
-use semel::store::redis::{RedisStore, Settings};
 
 use crate::support::client::{Answer, Ask};
 use crate::support::moody::{Mood, MoodyStore};
@@ -23,12 +22,6 @@ async fn asked(sidecar: &Sidecar) -> (f64, f64) {
     (count("operation=\"swap\"").await, count("operation=\"load\"").await)
 }
 
-async fn on(redis: &RedisServer, upstream: &Scripted) -> Sidecar {
-    let settings = Settings::new(format!("redis://127.0.0.1:{}", redis.port()));
-    let store = RedisStore::connect(&settings).unwrap_or_else(|error| panic!("{error}"));
-    Sidecar::start_on(Arc::new(store), config(upstream.addr(), "")).await
-}
-
 fn told(answer: &Answer) -> (u16, String, Vec<(String, String)>) {
     let lines = answer.headers.iter().filter(|(name, _)| name != "date");
     (answer.status, answer.text(), lines.cloned().collect())
@@ -40,7 +33,10 @@ async fn what_was_replayed_once_needs_no_store_and_elsewhere_one_claim() {
     let head =
         "HTTP/1.1 201 Created\r\nSet-Cookie: mine\r\nX-Id: 7\r\nContent-Length: 4\r\n\r\npaid";
     let upstream = Scripted::answering(head.as_bytes().to_vec()).await;
-    let (one, two) = (on(&redis, &upstream).await, on(&redis, &upstream).await);
+    let (one, two) = (
+        Sidecar::on_redis(&redis, upstream.addr(), "").await,
+        Sidecar::on_redis(&redis, upstream.addr(), "").await,
+    );
     let ask = Ask::pay("a").key("k");
     let fresh = ask.ask(one.addr).await;
     let read = ask.ask(one.addr).await;

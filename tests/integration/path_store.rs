@@ -1,13 +1,10 @@
 //! A store that fails, at any moment, lets nothing through unguarded and loses no answer.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
 use semel::store::SharedStore;
 use semel::store::memory::MemoryStore;
-use semel::store::redis::{RedisStore, Settings};
 
 use crate::support::client::Ask;
 use crate::support::moody::{Mood, MoodyStore};
@@ -196,17 +193,14 @@ async fn that_others_doubt_it_does_not_end_a_call_that_is_open() {
 }
 
 /// A process on a real Redis, with a connection of its own.
-async fn on(redis: &RedisServer, upstream: &Scripted) -> Sidecar {
-    let settings = Settings::new(format!("redis://127.0.0.1:{}", redis.port()));
-    let store = Arc::new(RedisStore::connect(&settings).unwrap());
-    Sidecar::start_on(store, config(upstream.addr(), "")).await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_on_one_redis_are_one_and_survive_its_restart() {
     let mut redis = RedisServer::start();
     let upstream = Scripted::gated(with_length("201 Created", b"paid")).await;
-    let (one, two) = (on(&redis, &upstream).await, on(&redis, &upstream).await);
+    let (one, two) = (
+        Sidecar::on_redis(&redis, upstream.addr(), "").await,
+        Sidecar::on_redis(&redis, upstream.addr(), "").await,
+    );
     for (i, ask) in [Ask::pay("a").key("k"), Ask::pay("b")].iter().enumerate() {
         let owner = ask.send(one.addr).await;
         upstream.until_executions(i + 1).await;

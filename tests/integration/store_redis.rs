@@ -23,8 +23,8 @@ use tokio::sync::Semaphore;
 
 use crate::support::redis::RedisServer;
 use crate::support::swaps::{
-    CHARTER, bound, claim, founded, key, once_reachable, purge, record, swap_through, token,
-    unfounded,
+    CHARTER, bound, claim, founded, hasty, key, once_reachable, patient, purge, record,
+    swap_through, token, unfounded,
 };
 
 /// The deadline of a call, and what a loaded machine may add to it.
@@ -41,7 +41,7 @@ struct Stores {
 impl Bench for Stores {
     async fn open(&self) -> SharedStore {
         let prefix = format!("store-{}", self.opened.fetch_add(1, Ordering::Relaxed));
-        let settings = Settings { prefix, ..Settings::new(self.server.url()) };
+        let settings = Settings { prefix, ..patient(self.server.url()) };
         Arc::new(RedisStore::connect(&settings).unwrap())
     }
 
@@ -336,8 +336,8 @@ async fn what_was_acknowledged_survives_a_kill() {
 #[tokio::test]
 async fn a_frozen_redis_holds_nobody_up_and_is_found_again() {
     let server = RedisServer::start();
-    let store = founded(&server.url()).await;
-    store.load(key(1)).await.unwrap();
+    let store = hasty(&server.url());
+    store.found(&CHARTER).await.unwrap();
 
     server.freeze();
     for _ in 0..4 {
@@ -378,7 +378,8 @@ async fn calls_beyond_the_bound_are_refused_unsent() {
 #[tokio::test]
 async fn an_absent_redis_is_reported_at_once_and_found_when_it_comes() {
     let mut server = RedisServer::start();
-    let store = founded(&server.url()).await;
+    let store = hasty(&server.url());
+    store.found(&CHARTER).await.unwrap();
     server.kill();
 
     let _may_be_unconfirmed = store.load(key(1)).await;
@@ -498,7 +499,7 @@ async fn a_user_with_few_rights_is_enough() {
 
     assert_eq!(examination.refusals, Vec::<String>::new());
     assert_eq!(examination.warnings.len(), 1, "{:?}", examination.warnings);
-    let wrong = RedisStore::connect(&Settings::new(url.replace("hunter2", "hunter3"))).unwrap();
+    let wrong = RedisStore::connect(&patient(url.replace("hunter2", "hunter3"))).unwrap();
     let refused = wrong.charter().await.unwrap_err();
     assert!(matches!(refused, StoreError::Unreachable(_)), "{refused:?}");
     assert!(!refused.to_string().contains("hunter"), "{refused}");

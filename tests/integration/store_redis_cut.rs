@@ -13,7 +13,7 @@ use semel::store::{Charter, Listing, Store, StoreError, Swap, Swapped, Tag, Writ
 use crate::support::cutter::{Carried, Cutter, Fault, Way};
 use crate::support::redis::RedisServer;
 use crate::support::swaps::{
-    CHARTER, bound, claim, founded, key, once_reachable, purge, record, swap_through, token,
+    CHARTER, bound, claim, founded, hasty, key, once_reachable, purge, record, swap_through, token,
 };
 
 /// How many places are cut in one direction, when not all are.
@@ -303,7 +303,8 @@ async fn even_the_same_question_does_not_take_an_old_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_connection_is_given_up_at_the_deadline() {
     let world = World::new().await;
-    let store = &world.store;
+    let store = &hasty(&world.cutter.url());
+    store.load(key(1)).await.unwrap();
 
     world.cutter.order(Fault::BlackHole);
     let calls = (1..=50).map(|n| async move {
@@ -326,7 +327,7 @@ async fn a_refused_connection_is_unreachable_and_costs_nobody_time() {
     let world = World::new().await;
 
     world.cutter.order(Fault::Refuse);
-    let store = bound(&world.cutter.url());
+    let store = hasty(&world.cutter.url());
     let asked = Instant::now();
     let calls = (1..=50).map(|n| {
         let store = &store;

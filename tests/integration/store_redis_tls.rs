@@ -16,7 +16,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::support::redis::{RedisServer, free_port};
-use crate::support::swaps::{CHARTER, claim, key};
+use crate::support::swaps::{CHARTER, claim, key, patient};
 
 /// How much a narrow way takes at once, and how long it then rests.
 const SEGMENT_BYTES: u32 = 536;
@@ -56,10 +56,10 @@ async fn a_connection_over_tls_checks_whom_it_talks_to() {
     let (port, tls) = secure(&server);
     let url = format!("rediss://127.0.0.1:{port}");
 
-    let trusting = Settings { tls: Some(tls), ..Settings::new(&url) };
+    let trusting = Settings { tls: Some(tls), ..patient(&url) };
     let trusting = RedisStore::connect(&trusting).unwrap();
     let stranger = tempfile::tempdir().unwrap();
-    let wary = Settings { tls: Some(certify(stranger.path())), ..Settings::new(&url) };
+    let wary = Settings { tls: Some(certify(stranger.path())), ..patient(&url) };
     let wary = RedisStore::connect(&wary).unwrap();
 
     assert_eq!(trusting.charter().await, Ok(None));
@@ -103,8 +103,7 @@ async fn a_record_larger_than_the_socket_is_sent_to_its_end() {
     let (port, tls) = secure(&server);
     let mut tasks = JoinSet::new();
     let url = format!("rediss://127.0.0.1:{}", narrow(port, &mut tasks));
-    let deadline = Duration::from_secs(10);
-    let store = Settings { tls: Some(tls), deadline, ..Settings::new(url) };
+    let store = Settings { tls: Some(tls), ..patient(url) };
     let store = RedisStore::connect(&store).unwrap();
     store.found(&CHARTER).await.unwrap();
     store.fence().bind(CHARTER);

@@ -12,12 +12,15 @@ use semel::config::{Config, Overrides, load_with};
 use semel::demo::provider::{Provider, Settings};
 use semel::store::SharedStore;
 use semel::store::memory::MemoryStore;
+use semel::store::redis::RedisStore;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::client::{Answer, Ask};
+use super::redis::RedisServer;
+use super::swaps::patient;
 
 /// A running proxy. It ends with the test, or in good order if it is told to.
 #[derive(Debug)]
@@ -82,6 +85,12 @@ impl Sidecar {
     pub(crate) async fn start_on(store: SharedStore, config: Config) -> Self {
         let app = App::start_on(config, (store, CancellationToken::new())).await.unwrap();
         Self::run(app)
+    }
+
+    /// Starts one on this Redis, with one route for everything.
+    pub(crate) async fn on_redis(server: &RedisServer, upstream: SocketAddr, route: &str) -> Self {
+        let store = RedisStore::connect(&patient(server.url())).unwrap();
+        Self::start_on(Arc::new(store), config(upstream, route)).await
     }
 
     /// Runs an app that was started elsewhere.

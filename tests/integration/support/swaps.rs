@@ -19,6 +19,9 @@ pub(crate) const CHARTER: Charter = Charter {
 const ASKED_MAX: u32 = 100;
 const ASK_PAUSE: Duration = Duration::from_millis(25);
 
+/// How long a call may last where it does not matter.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The n-th key, and the first write of the n-th attempt.
 pub(crate) fn key(n: u32) -> RecordKey {
     let mut bytes = [7; 16];
@@ -67,9 +70,21 @@ pub(crate) fn purge(n: u32) -> Swap {
     }
 }
 
+/// Settings with which a disk that stalls for a while fails no test.
+pub(crate) fn patient(url: impl Into<String>) -> Settings {
+    Settings { deadline: PATIENCE, connect_timeout: PATIENCE / 2, ..Settings::new(url) }
+}
+
+/// A store that another process has founded, with the deadlines that are the default.
+pub(crate) fn hasty(url: &str) -> RedisStore {
+    let store = RedisStore::connect(&Settings::new(url)).unwrap();
+    store.fence().bind(CHARTER);
+    store
+}
+
 /// A store that is not founded yet.
 pub(crate) fn unfounded(url: &str) -> RedisStore {
-    RedisStore::connect(&Settings::new(url)).unwrap()
+    RedisStore::connect(&patient(url)).unwrap()
 }
 
 /// A store that another process has founded.
