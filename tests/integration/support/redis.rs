@@ -13,6 +13,9 @@ use tempfile::TempDir;
 const PINGS_MAX: u32 = 500;
 const PING_PAUSE: Duration = Duration::from_millis(20);
 
+/// How many ports are tried, as others take ports as well.
+const PORTS_MAX: u32 = 10;
+
 /// How long a command of the test's own may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -40,15 +43,25 @@ impl RedisServer {
 
     /// Starts a server with these arguments, and without snapshots if they do not ask for any.
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
-        let port = free_port();
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let mut server = Self { child: None, folder: TempDir::new().unwrap(), port, arguments };
-        server.restart();
-        server
+        let folder = TempDir::new().unwrap();
+        let mut server = Self { child: None, folder, port: 0, arguments };
+        for _ in 0..PORTS_MAX {
+            server.port = free_port();
+            if server.came_up() {
+                return server;
+            }
+        }
+        panic!("redis-server ends on every port");
     }
 
     /// Starts it again, on the same port and in the same folder.
     pub(crate) fn restart(&mut self) {
+        assert!(self.came_up(), "redis-server ends on port {}", self.port);
+    }
+
+    /// Starts it and waits for it. It ends at once if another server has taken its port.
+    fn came_up(&mut self) -> bool {
         self.kill();
         let child = Command::new("redis-server")
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
@@ -62,12 +75,23 @@ impl RedisServer {
             .unwrap();
         self.child = Some(child);
         for _ in 0..PINGS_MAX {
-            if self.try_command(&["PING"]).is_ok() {
-                return;
+            if self.answers() {
+                return true;
+            }
+            if self.child.as_mut().unwrap().try_wait().unwrap().is_some() {
+                return false;
             }
             thread::sleep(PING_PAUSE);
         }
         panic!("redis-server on port {} does not answer", self.port);
+    }
+
+    /// Whether it answers and has its data, and not another server that has its port.
+    fn answers(&self) -> bool {
+        let Ok(info) = self.try_command(&["INFO"]) else { return false };
+        let info: String = redis::from_redis_value(info).unwrap();
+        let itself = format!("process_id:{}\r\n", self.child.as_ref().unwrap().id());
+        info.contains(&itself) && info.contains("\nloading:0\r\n")
     }
 
     /// Ends it without a chance to write anything more.
