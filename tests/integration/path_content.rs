@@ -2,13 +2,14 @@
 //! in one process and in two that share a store.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use semel::demo::provider::Sought;
 use semel::store::SharedStore;
 use semel::store::memory::MemoryStore;
 
-use crate::support::client::{Answer, Ask};
+use crate::support::client::{Answer, Ask, Call};
+use crate::support::raw::PATIENCE;
 use crate::support::scripted::{Scripted, with_length};
 use crate::support::sidecar::{Sidecar, config, provider};
 
@@ -27,7 +28,8 @@ fn other(sidecars: &[Sidecar; 2], processes: usize) -> &Sidecar {
 
 /// What was delivered is on record a moment after it was read.
 async fn until_new(ask: &Ask, sidecar: &Sidecar) -> Answer {
-    for _ in 0..100 {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
         let answer = ask.ask(sidecar.addr).await;
         if answer.kind() == "fresh" {
             return answer;
@@ -35,6 +37,23 @@ async fn until_new(ask: &Ask, sidecar: &Sidecar) -> Answer {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     panic!("the same content never became a new operation");
+}
+
+async fn swaps(sidecar: &Sidecar) -> f64 {
+    sidecar.metric("semel_store_duration_seconds_count", "operation=\"swap\"").await
+}
+
+/// Lets the owner here be answered, until it is on record that it was.
+async fn answered(upstream: &Scripted, owner: &Sidecar, first: Call) {
+    let before = swaps(owner).await;
+    upstream.let_go(9);
+    assert_eq!(first.answer().await.kind(), "fresh");
+    // The settlement, and behind it the note.
+    let began = Instant::now();
+    while swaps(owner).await < before + 2.0 {
+        assert!(began.elapsed() < PATIENCE, "that it was answered is not noted");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
@@ -75,12 +94,9 @@ async fn a_retry_after_the_caller_left_gets_the_first_ones_answer_and_then_a_cof
         upstream.until_executions(1).await;
         upstream.let_go(9);
         // Until it is settled, nobody is there to be told.
-        let mut state = String::new();
-        while state != "settled" {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            let records = sidecars[0].records().await.to_string();
-            state = if records.contains("\"settled\"") { "settled".into() } else { records };
-        }
+        let records = sidecars[0].records().await;
+        let id = records["records"][0]["operation"].as_str().unwrap();
+        sidecars[0].until_state(id, "settled").await;
 
         let retry = ask.ask(other(&sidecars, processes).addr).await;
         let new = until_new(&ask, other(&sidecars, processes)).await;
@@ -107,7 +123,7 @@ async fn the_same_coffee_can_be_bought_again_a_minute_later() {
 #[tokio::test]
 async fn within_the_window_it_is_the_same_coffee_still() {
     let provider = provider();
-    let route = "key: { missing: fingerprint, window: 700ms }";
+    let route = "key: { missing: fingerprint, window: 3s }";
     let sidecars = two(provider.addr(), route, 2).await;
     let ask = Ask::pay("coffee");
     ask.ask(sidecars[0].addr).await;
@@ -116,7 +132,7 @@ async fn within_the_window_it_is_the_same_coffee_still() {
         assert_eq!(ask.ask(sidecar.addr).await.kind(), "replayed");
     }
     // Every delivery begins the window anew.
-    tokio::time::sleep(Duration::from_millis(900)).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(ask.ask(sidecars[1].addr).await.kind(), "fresh");
 
     assert_eq!(provider.ledger().count(Sought::Reference("coffee")), 2);
@@ -131,17 +147,11 @@ async fn who_came_later_and_left_unanswered_keeps_the_operation() {
         let first = ask.send(sidecars[0].addr).await;
         upstream.until_executions(1).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let mut second = ask.send(other(&sidecars, processes).addr).await;
-        assert!(second.is_silent().await);
+        let second = ask.send(other(&sidecars, processes).addr).await;
+        other(&sidecars, processes).until_waiting(1).await;
         drop(second);
-        // Until its leaving has been noticed.
-        let waiting = other(&sidecars, processes);
-        while waiting.metric("semel_waiters", "").await > 0.0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        upstream.let_go(9);
-        assert_eq!(first.answer().await.kind(), "fresh");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        sidecars[0].until_left().await;
+        answered(&upstream, &sidecars[0], first).await;
 
         let retry = ask.ask(other(&sidecars, processes).addr).await;
 
@@ -162,9 +172,8 @@ async fn who_was_put_off_finds_the_same_operation_again() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         let second = ask.ask(sidecars[1].addr).await;
         assert!([504, 409].contains(&second.status), "{}", second.status);
-        upstream.let_go(9);
-        assert_eq!(first.answer().await.kind(), "fresh");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        sidecars[0].until_left().await;
+        answered(&upstream, &sidecars[0], first).await;
 
         let retry = ask.ask(sidecars[0].addr).await;
 
@@ -214,14 +223,9 @@ async fn many_callers_of_one_content_leave_a_record_that_is_free_again() {
     for i in 0..100 {
         calls.push(ask.send(sidecars[i % 2].addr).await);
     }
-    let waiting = async {
-        let mut waiting = 0.0;
-        while waiting < 100.0 {
-            waiting = sidecars[0].metric("semel_waiters", "").await
-                + sidecars[1].metric("semel_waiters", "").await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap();
+    for sidecar in &sidecars {
+        sidecar.until_waiting(50).await;
+    }
     upstream.let_go(9);
 
     for call in calls {

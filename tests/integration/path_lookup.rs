@@ -117,14 +117,16 @@ async fn a_look_up_that_fails_settles_nothing_and_is_tried_again() {
 #[tokio::test]
 async fn a_slow_look_up_does_not_cost_the_owner_its_lease() {
     let provider = provider();
-    let route = route("lookup_after: 100ms\nlease: 1s\nduplicates: conflict")
-        .replace("timeout: 2s", "timeout: 5s");
+    // The look-up and the call last for longer than a lease, and a lease for longer than a
+    // machine stalls.
+    let route = route("lookup_after: 100ms\nlease: 3s\nduplicates: conflict")
+        .replace("timeout: 2s", "timeout: 12s");
     let sidecar = Sidecar::start(config(provider.addr(), &route)).await;
-    provider.practice().next("lookup-slow=4000", 9).unwrap();
-    let ask = Ask::pay("a").key("k").header("X-Practice", "slow=2500");
+    provider.practice().next("lookup-slow=11000", 9).unwrap();
+    let ask = Ask::pay("a").key("k").header("X-Practice", "slow=8000");
 
     let owner = ask.send(sidecar.addr).await;
-    tokio::time::sleep(Duration::from_millis(1800)).await;
+    tokio::time::sleep(Duration::from_millis(4500)).await;
     let duplicate = ask.ask(sidecar.addr).await;
     let state = sidecar.state(duplicate.operation()).await;
     let owner = owner.answer().await;

@@ -1,7 +1,7 @@
 //! A retry that this process has told before is told again without the store, and nothing else is.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use semel::store::SharedStore;
 use semel::store::memory::MemoryStore;
@@ -11,6 +11,9 @@ use crate::support::moody::{Mood, MoodyStore};
 use crate::support::redis::RedisServer;
 use crate::support::scripted::{Scripted, with_length};
 use crate::support::sidecar::{Sidecar, config};
+
+/// How long who was told waits for being noted; as `proxy` has it.
+const ROUND: Duration = Duration::from_secs(10);
 
 async fn recalled(sidecar: &Sidecar) -> f64 {
     sidecar.metric("semel_claims_total", "verdict=\"recalled\"").await
@@ -40,14 +43,20 @@ async fn what_was_replayed_once_needs_no_store_and_elsewhere_one_claim() {
     let ask = Ask::pay("a").key("k");
     let fresh = ask.ask(one.addr).await;
     let read = ask.ask(one.addr).await;
-    let before = asked(&one).await;
+    let (before, began) = (asked(&one).await, Instant::now());
 
     for _ in 0..20 {
         let again = ask.ask(one.addr).await;
         assert_eq!(told(&again), told(&read));
     }
 
-    assert_eq!((asked(&one).await, recalled(&one).await), (before, 20.0));
+    let (swaps, loads) = asked(&one).await;
+    // Once per round it is asked behind the answers whether anybody left: a slow machine's round
+    // may be over.
+    let rounds = (began.elapsed().as_secs() / ROUND.as_secs()) as f64;
+    assert_eq!(swaps, before.0);
+    assert!(loads <= before.1 + rounds, "{loads} loads, {before:?} before, {rounds} rounds");
+    assert_eq!(recalled(&one).await, 20.0);
     assert_eq!((read.kind(), read.header("idempotent-replayed")), ("replayed", Some("true")));
     assert_eq!(read.operation(), fresh.operation());
     assert_eq!((read.header("set-cookie"), read.header("x-id")), (None, Some("7")));
@@ -130,9 +139,7 @@ async fn who_leaves_what_was_recalled_unanswered_is_recognised_under_another_key
     call.begun().await;
     assert_eq!(recalled(&sidecar).await, 2.0);
     drop(call);
-    while !has_left(&sidecar, &first).await {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    sidecar.until_left().await;
 
     // The retry's answer ends that: the same under one more key is another payment.
     let retry = Ask::pay("a").key("renamed").ask(sidecar.addr).await;
@@ -144,9 +151,4 @@ async fn who_leaves_what_was_recalled_unanswered_is_recognised_under_another_key
         assert!(keys < 500, "whoever was told then is not noted");
         Ask::pay("a").key(&format!("other-{keys}")).ask(sidecar.addr).await;
     }
-}
-
-/// Whether it is on record that somebody left it unanswered.
-async fn has_left(sidecar: &Sidecar, told: &Answer) -> bool {
-    sidecar.record(told.operation()).await["a_caller_left_unanswered"] == true
 }

@@ -1,21 +1,34 @@
 //! A store that fails, at any moment, lets nothing through unguarded and loses no answer.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use semel::store::SharedStore;
 use semel::store::memory::MemoryStore;
 
 use crate::support::client::Ask;
 use crate::support::moody::{Mood, MoodyStore};
+use crate::support::raw::PATIENCE;
 use crate::support::redis::RedisServer;
 use crate::support::scripted::{Scripted, with_length};
-use crate::support::sidecar::{Sidecar, config};
+use crate::support::sidecar::{Sidecar, config, until};
 
 async fn started(upstream: &Scripted, route: &str) -> (Arc<MoodyStore>, Sidecar) {
     let store = Arc::new(MoodyStore::default());
     let shared: SharedStore = Arc::<MoodyStore>::clone(&store);
     (store, Sidecar::start_on(shared, config(upstream.addr(), route)).await)
+}
+
+async fn until_nothing_flies(sidecar: &Sidecar) {
+    let began = Instant::now();
+    loop {
+        let records = sidecar.records().await.to_string();
+        if !records.contains("\"in-flight\"") {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "still in flight: {records}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
@@ -34,7 +47,7 @@ async fn without_a_store_nothing_is_sent() {
         assert_eq!(upstream.executions(), 0, "{mood:?}");
         // What may have been claimed was taken back: the key is free.
         store.set(Mood::Well);
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        until_nothing_flies(&sidecar).await;
         assert_eq!(Ask::post("/pay").key("k").ask(sidecar.addr).await.kind(), "fresh", "{mood:?}");
     }
 }
@@ -78,8 +91,8 @@ async fn duplicates_of_what_is_in_flight_here_need_no_store() {
             let owner = ask.send(sidecar.addr).await;
             upstream.until_executions(before + 1).await;
             store.set(Mood::Gone);
-            let mut duplicate = ask.send(sidecar.addr).await;
-            assert!(duplicate.is_silent().await, "{route} {keyed}");
+            let duplicate = ask.send(sidecar.addr).await;
+            sidecar.until_waiting(1).await;
             upstream.let_go(1);
 
             assert_eq!(owner.answer().await.kind(), "unrecorded");
@@ -113,21 +126,21 @@ async fn a_store_that_hangs_keeps_no_follower_beyond_its_time() {
     let store = Arc::new(MoodyStore::default());
     let (one, two): (SharedStore, SharedStore) =
         (Arc::<MoodyStore>::clone(&store), Arc::<MoodyStore>::clone(&store));
-    let route = "max_wait: 400ms";
+    let route = "max_wait: 2s";
     let owner = Sidecar::start_on(one, config(upstream.addr(), route)).await;
     let follower = Sidecar::start_on(two, config(upstream.addr(), route)).await;
     let ask = Ask::post("/pay").key("k");
     let call = ask.send(owner.addr).await;
     upstream.until_executions(1).await;
-    let began = std::time::Instant::now();
-    let mut duplicate = ask.send(follower.addr).await;
-    assert!(duplicate.is_silent().await);
+    let began = Instant::now();
+    let duplicate = ask.send(follower.addr).await;
+    follower.until_waiting(1).await;
     store.set(Mood::Hanging);
 
     duplicate.answer().await.problem(504, "outcome-unknown");
 
-    // Its wait, and the bound of the note that it was left unanswered.
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // Its wait, the bound of the note that it was left unanswered, and what a slow machine adds.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     store.set(Mood::Well);
     upstream.let_go(1);
     assert_eq!(call.answer().await.kind(), "fresh");
@@ -136,7 +149,7 @@ async fn a_store_that_hangs_keeps_no_follower_beyond_its_time() {
 #[tokio::test]
 async fn who_panics_takes_nobody_along() {
     let upstream = Scripted::gated(with_length("200 OK", b"paid")).await;
-    let route = "lease: 1s\nmax_wait: 10s";
+    let route = "lease: 3s\nmax_wait: 15s";
     let (store, sidecar) = started(&upstream, route).await;
     store.set(Mood::PanicOnClaim);
     let claiming = Ask::post("/pay").key("a").ask(sidecar.addr).await;
@@ -145,9 +158,11 @@ async fn who_panics_takes_nobody_along() {
     let owner = ask.send(sidecar.addr).await;
     upstream.until_executions(1).await;
     let follower = ask.send(sidecar.addr).await;
+    sidecar.until_waiting(1).await;
     // Its next sign of life is its last.
+    let panicked = store.panicked();
     store.set(Mood::PanicOnRecord);
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    until("its sign of life", || store.panicked() > panicked).await;
     store.set(Mood::Well);
 
     let (owner, follower) = (owner.answer().await, follower.answer().await);
@@ -158,7 +173,7 @@ async fn who_panics_takes_nobody_along() {
     for answer in [&owner, &follower] {
         answer.problem(504, "outcome-unknown");
     }
-    assert_eq!(sidecar.state(owner.operation()).await, "in-doubt");
+    sidecar.until_state(owner.operation(), "in-doubt").await;
     assert_eq!((next.kind(), upstream.executions()), ("fresh", 2));
 }
 
@@ -182,8 +197,9 @@ async fn that_others_doubt_it_does_not_end_a_call_that_is_open() {
     flaky.set(Mood::Well);
 
     let elsewhere = ask.ask(doubting.addr).await;
-    let mut here = ask.send(owning.addr).await;
-    assert!(here.is_silent().await && owner.is_silent().await);
+    let here = ask.send(owning.addr).await;
+    owning.until_waiting(1).await;
+    assert!(owner.is_silent().await);
     upstream.let_go(1);
 
     elsewhere.problem(504, "outcome-unknown");
@@ -204,8 +220,8 @@ async fn two_processes_on_one_redis_are_one_and_survive_its_restart() {
     for (i, ask) in [Ask::pay("a").key("k"), Ask::pay("b")].iter().enumerate() {
         let owner = ask.send(one.addr).await;
         upstream.until_executions(i + 1).await;
-        let mut follower = ask.send(two.addr).await;
-        assert!(follower.is_silent().await);
+        let follower = ask.send(two.addr).await;
+        two.until_waiting(1).await;
         upstream.let_go(1);
         assert_eq!(owner.answer().await.kind(), "fresh");
         assert_eq!(follower.answer().await.kind(), "followed");

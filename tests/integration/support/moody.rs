@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use semel::protocol::id::RecordKey;
@@ -34,6 +34,7 @@ pub(crate) enum Mood {
 pub(crate) struct MoodyStore {
     inner: SharedStore,
     mood: AtomicU8,
+    panicked: AtomicUsize,
 }
 
 impl Default for MoodyStore {
@@ -54,11 +55,16 @@ const MOODS: [Mood; 6] = [
 impl MoodyStore {
     /// Stands before a store that others may use too.
     pub(crate) fn before(inner: SharedStore) -> Self {
-        Self { inner, mood: AtomicU8::new(Mood::Well as u8) }
+        Self { inner, mood: AtomicU8::new(Mood::Well as u8), panicked: AtomicUsize::new(0) }
     }
 
     pub(crate) fn set(&self, mood: Mood) {
         self.mood.store(mood as u8, Ordering::SeqCst);
+    }
+
+    /// How often somebody panicked here.
+    pub(crate) fn panicked(&self) -> usize {
+        self.panicked.load(Ordering::SeqCst)
     }
 
     fn mood(&self) -> Mood {
@@ -69,6 +75,7 @@ impl MoodyStore {
     fn spoil<T>(&self, swap: &Swap, answer: Result<T, StoreError>) -> Result<T, StoreError> {
         match (self.mood(), swap.purpose) {
             (Mood::PanicOnRecord, Purpose::Record) | (Mood::PanicOnClaim, Purpose::Claim) => {
+                self.panicked.fetch_add(1, Ordering::SeqCst);
                 panic!("as the test wants it")
             }
             (Mood::SilentOnClaims, Purpose::Claim) => {

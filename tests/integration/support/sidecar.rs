@@ -139,6 +139,34 @@ impl Sidecar {
         }
     }
 
+    /// Waits until so many duplicates wait here.
+    pub(crate) async fn until_waiting(&self, count: usize) {
+        let began = Instant::now();
+        loop {
+            let now = self.metric("semel_waiters", "").await;
+            if (now - count as f64).abs() < 0.5 {
+                return;
+            }
+            assert!(began.elapsed() < super::raw::PATIENCE, "{now} wait, and not {count}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Waits until it is on record that a caller of the newest operation left unanswered.
+    pub(crate) async fn until_left(&self) {
+        let began = Instant::now();
+        loop {
+            let newest = self.records().await["records"][0]["operation"].clone();
+            if let Some(id) = newest.as_str()
+                && self.record(id).await["a_caller_left_unanswered"] == true
+            {
+                return;
+            }
+            assert!(began.elapsed() < super::raw::PATIENCE, "nobody left {newest}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// One of its metrics, the sum over all labels that contain `label`.
     pub(crate) async fn metric(&self, name: &str, label: &str) -> f64 {
         let text = Ask::new("GET", "/metrics").ask(self.admin).await.text();
