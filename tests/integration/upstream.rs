@@ -18,17 +18,21 @@ use semel::task::Tasks;
 use semel::upstream::settings::{Connections, Settings};
 use semel::upstream::{Forwarded, HttpUpstream, Upstream, Wire};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::support::rawserver::{Peer, RawServer};
+use crate::support::sidecar::until;
 
 /// Long enough for anything on loopback.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 /// How soon a connection that is to be closed must be.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
+
+/// How old a spare gets; as `upstream` has it.
+const SPARE_AGE_MAX: Duration = Duration::from_secs(2);
 
 const SINGLE_USE: Connections = Connections::SingleUse { spares: 0 };
 
@@ -356,16 +360,26 @@ async fn a_pooled_connection_is_used_again_and_a_single_use_one_is_not() {
 
 #[tokio::test]
 async fn spares_are_bounded_and_used() {
-    let server = RawServer::start(echo).await;
-    let upstream = upstream(&server, Connections::SingleUse { spares: 2 });
+    for _ in 0..5 {
+        let server = RawServer::start(echo).await;
+        let upstream = upstream(&server, Connections::SingleUse { spares: 2 });
+        let began = Instant::now();
+        for n in 0..20 {
+            assert_eq!(forward(&upstream, post("x"), &wire(LONG)).await, answer("x"));
+            // From the second request on there is a spare for the next one.
+            let spare = || n == 0 || server.connections() > n + 1;
+            until("a spare is opened", spare).await;
+        }
 
-    for _ in 0..20 {
-        assert_eq!(forward(&upstream, post("x"), &wire(LONG)).await, answer("x"));
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(server.executions(), 20);
+        let opened = server.connections();
+        if began.elapsed() < SPARE_AGE_MAX {
+            assert!((21..=22).contains(&opened), "{opened}");
+            return;
+        }
+        eprintln!("so slow that spares grew old");
     }
-
-    assert_eq!(server.executions(), 20);
-    assert!((21..=22).contains(&server.connections()), "{}", server.connections());
+    panic!("this machine is too slow to tell whether spares are used");
 }
 
 #[tokio::test]
@@ -393,21 +407,33 @@ async fn a_connection_that_rests_too_long_is_closed() {
 
 #[tokio::test]
 async fn the_next_request_never_gets_an_extra_answer() {
-    // Directly behind the answer, and some time after it.
-    for pause in [Duration::ZERO, Duration::from_millis(20)] {
-        let server = RawServer::start(move |mut peer| async move {
-            while let Some(request) = peer.request().await? {
+    // Directly behind the answer, and after that was read.
+    for behind in [true, false] {
+        let (read, closed) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
+        let (told, tell) = (Arc::clone(&read), Arc::clone(&closed));
+        let server = RawServer::start(move |mut peer| {
+            let (read, closed) = (Arc::clone(&told), Arc::clone(&tell));
+            async move {
+                let Some(request) = peer.request().await? else { return Ok(()) };
                 peer.ok(&String::from_utf8(request.body).unwrap()).await?;
-                tokio::time::sleep(pause).await;
+                if !behind {
+                    read.notified().await;
+                }
                 peer.ok("EVIL").await?;
+                if peer.is_closed_within(LONG).await {
+                    closed.add_permits(1);
+                }
+                Ok(())
             }
-            Ok(())
         })
         .await;
         let upstream = upstream(&server, pooled());
 
         assert_eq!(forward(&upstream, post("1"), &wire(LONG)).await, answer("1"));
-        tokio::time::sleep(pause * 2 + Duration::from_millis(20)).await;
+        read.notify_one();
+        // Whoever has seen the extra answer closes.
+        let closed = tokio::time::timeout(LONG, closed.acquire()).await;
+        assert!(closed.is_ok(), "a connection with an extra answer on it stays open");
         assert_eq!(forward(&upstream, post("2"), &wire(LONG)).await, answer("2"));
 
         assert_eq!(server.connections(), 2, "the poisoned connection is not used again");
