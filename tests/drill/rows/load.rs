@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a drill whose shops panic has failed")]
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,8 +20,9 @@ const ROUNDS: usize = 5;
 /// Payments under other keys per measurement, and how many of them at a time.
 const OTHERS: usize = 120;
 const OTHERS_AT_A_TIME: usize = 4;
-/// By how much the storm may slow the others.
+/// By how much the storm may slow the others; and by how much at any rate, which is noise.
 const SLOWER_MAX: f64 = 1.5;
+const NOISE: Duration = Duration::from_millis(10);
 
 /// Shops that pay during a rolling restart, payments of each, and how often one payment is tried.
 const SHOPS: usize = 4;
@@ -33,7 +35,7 @@ pub(super) const ROWS: &[Row] = &[
         situation: "30 duplicates of a slow key while other keys flow, five times",
         stores: BOTH,
         charges: ROUNDS * (1 + 2 * OTHERS),
-        told: &["150 × 201 followed", "5 × 201 fresh", "others fresh, p99 ≤ 1.5 × (median)"],
+        told: &["150 × 201 followed", "5 × 201 fresh", "others fresh, p90 ≤ 1.5 × (median)"],
         play: |world| Box::pin(storms(world)),
     },
     Row {
@@ -63,18 +65,20 @@ async fn storms(world: &World) -> Vec<Said> {
         // Else it was measured in a calm.
         assert!(!storm[0].is_told(), "the slow payment was over too soon");
         said.append(&mut all(storm).await);
-        slower.push(stormy.as_secs_f64() / calm.as_secs_f64());
+        slower.push(stormy.saturating_sub(NOISE).as_secs_f64() / calm.as_secs_f64());
     }
     said.sort_by_key(Said::words);
     slower.sort_by(f64::total_cmp);
     let median = slower[ROUNDS / 2];
-    let fact = format!("others fresh, p99 ≤ {SLOWER_MAX} × (median)");
+    let fact = format!("others fresh, p90 ≤ {SLOWER_MAX} × (median)");
     let fact = if median <= SLOWER_MAX { fact } else { format!("{fact}, was {slower:.2?}") };
     said.push(Said::fact(fact, median <= SLOWER_MAX));
     said
 }
 
-/// Pays under many keys, a few at a time, and says how long the slowest in a hundred took.
+/// Pays under many keys, a few at a time, and says how long the slowest in ten took. (The slowest in
+/// a hundred is one payment, or two: a single sync that is slow by chance. That the storm holds up
+/// nobody until its end is asserted of all of them.)
 async fn others(world: &World, name: &str) -> Duration {
     let mut paying = JoinSet::new();
     for lane in 0..OTHERS_AT_A_TIME {
@@ -93,15 +97,16 @@ async fn others(world: &World, name: &str) -> Duration {
     }
     let mut took = paying.join_all().await.concat();
     took.sort();
-    took[took.len() * 99 / 100]
+    took[took.len() * 90 / 100]
 }
 
 async fn rolling_restart(world: &mut World) -> Vec<Said> {
     world.add_process().await;
     let addrs = Arc::new(Mutex::new([0, 1].map(|n| world.process(n).data())));
+    let restarted = Arc::new(AtomicBool::new(false));
     let mut shops = JoinSet::new();
     for shop in 0..SHOPS {
-        shops.spawn(pay_through(Arc::clone(&addrs), shop));
+        shops.spawn(pay_through(Arc::clone(&addrs), shop, Arc::clone(&restarted)));
     }
     for n in [0, 1] {
         world.reached(((n + 1) * SHOPS * 3) as u64).await;
@@ -111,6 +116,7 @@ async fn rolling_restart(world: &mut World) -> Vec<Said> {
         addrs.lock().unwrap()[n] = world.process(n).data();
     }
     let loaded = shops.try_join_next().is_none();
+    restarted.store(true, Ordering::Relaxed);
     let answered = shops.join_all().await.into_iter().all(|all_answered| all_answered);
     let mut keys = (0..SHOPS).flat_map(|shop| (0..PAYMENTS).map(move |n| key(shop, n)));
     let once = keys.all(|key| world.charges_of(&key) == 1);
@@ -126,14 +132,19 @@ fn key(shop: usize, n: usize) -> String {
 }
 
 /// Makes a shop's payments one after the other; tries each at this process and that until it is
-/// answered. Says whether all were.
-async fn pay_through(addrs: Arc<Mutex<[SocketAddr; 2]>>, shop: usize) -> bool {
+/// answered. Says whether all were. What is left when both have restarted goes fast.
+async fn pay_through(
+    addrs: Arc<Mutex<[SocketAddr; 2]>>,
+    shop: usize,
+    restarted: Arc<AtomicBool>,
+) -> bool {
     for n in 0..PAYMENTS {
+        let slow = if restarted.load(Ordering::Relaxed) { "slow=0" } else { "slow=400" };
         let mut answered = false;
         for attempt in 0..TRIES_MAX {
             let addr = addrs.lock().unwrap()[(shop + n + attempt) % 2];
             let key = key(shop, n);
-            let said = Order::new(addr, &key).key(&key).wrong("slow=100").send().await;
+            let said = Order::new(addr, &key).key(&key).wrong(slow).send().await;
             answered = said.words().starts_with("201");
             if answered {
                 break;

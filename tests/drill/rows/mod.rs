@@ -39,5 +39,5 @@ pub(crate) fn together() -> impl Iterator<Item = &'static Row> {
 
 /// The rows that measure time.
 pub(crate) fn alone() -> impl Iterator<Item = &'static Row> {
-    load::ROWS.iter()
+    processes::TIMED.iter().chain(load::ROWS)
 }
