@@ -67,7 +67,7 @@ sim: ## the whole proxy in seeded worlds: SEED=n replays one, WORLDS=n says how 
 
 .PHONY: soak
 soak: setup ## the drills for long: ROUNDS=n
-	@SEMEL_SOAK=1 SEMEL_SOAK_ROUNDS='$(ROUNDS)' scripts/test.sh --locked --test integration --test drill --test model
+	@NEXTEST_PROFILE=soak SEMEL_SOAK=1 SEMEL_SOAK_ROUNDS='$(ROUNDS)' scripts/test.sh --locked --test integration --test drill --test model
 
 .PHONY: golden
 golden: ## write the files anew that tests compare with
