@@ -11,8 +11,9 @@ from proxies import Stage, Subject
 from scenarios import KNOWN_KEYS, Case, Sender, settle
 
 LEVELS = (0, 100_000, 1_000_000)
-# How a store is called that is started beside the full ones, to be compared with in the same rounds.
-EMPTY = ", empty"
+# How a store is called that is started beside the full ones, to be compared with in the same rounds. It
+# keeps only what these rounds themselves bring: some ten thousand records.
+NEW = ", new"
 FILL_SECONDS = 5
 FILL_CONNECTIONS = 256
 
@@ -91,7 +92,7 @@ def s6(stage: Stage, send: Sender) -> Iterator[Case]:
             store.fill(level)
         if level == LEVELS[-1]:
             # Minutes have passed since the first level, and the machine is another one by now.
-            measured |= {store.subject.name: store for store in stores(stage, EMPTY)}
+            measured |= {store.subject.name: store for store in stores(stage, NEW)}
         subjects = [store.subject for store in measured.values()]
         yield Case(f"new keys, {level:,} records", subjects, new)
         yield Case(f"settled keys, {level:,} records", subjects, known)

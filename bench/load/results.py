@@ -58,7 +58,7 @@ def machine(semel: Path) -> dict:
 
 
 def commit() -> str:
-    """What was built: the last commit, and whether code was changed since."""
+    """The commit that `make bench` has just built, and whether code was changed since."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)

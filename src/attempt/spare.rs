@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::Request;
 use tokio::time::Instant;
 
+use super::compact::compact;
 use crate::protocol::id::OperationId;
 
 /// How many requests are kept, and how many bytes of them; at the bound the oldest go.
@@ -54,7 +55,9 @@ impl Spares {
         }
         kept.bytes += bytes;
         kept.order.push_back(operation);
-        let spare = Spare { request: request.clone(), bytes, until: now + within };
+        let mut request = request.clone();
+        compact(&mut request);
+        let spare = Spare { request, bytes, until: now + within };
         kept.requests.insert(operation, spare);
         kept.make_room(now);
     }

@@ -149,9 +149,16 @@ pub enum ScopeRule {
     Fixed(String),
 }
 
-/// A key space: the parts that the record key is made of beside the idempotency key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A key space: the parts that the record key is made of beside the idempotency key. Does not show
+/// itself: credentials are among them.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Scope(Framed);
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scope(…)")
+    }
+}
 
 impl ScopeRule {
     /// The scope of a request to an upstream: upstream, method, path, and who asks.

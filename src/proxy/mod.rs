@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
@@ -232,7 +232,9 @@ impl Proxy {
         body: server::Body,
     ) -> Response<Body> {
         let arrived = caller.as_ref().map_or_else(Instant::now, Caller::arrived);
-        let traceparent = head.headers.get("traceparent").cloned();
+        // In memory of its own: as the parser made it, it would hold the connection's read buffer.
+        let traceparent = head.headers.get("traceparent");
+        let traceparent = traceparent.and_then(|it| HeaderValue::from_bytes(it.as_bytes()).ok());
         let metrics = Arc::clone(&self.metrics);
         let route_of = Arc::clone(route);
         let account = Account::open(route_of, metrics, head.method.clone(), traceparent, arrived);

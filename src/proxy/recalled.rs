@@ -25,8 +25,8 @@ use crate::protocol::record::{Ago, Delivery, Identity};
 
 /// How long who was told waits for being noted.
 const ROUND: Duration = Duration::from_secs(10);
-/// How many operations wait for that (and as many are being noted, at most); at the bound the store is
-/// asked before anybody is told.
+/// How many operations wait for that, and how many may be being noted meanwhile; at the bound the store
+/// is asked before anybody is told, and who could not be noted is forgotten.
 const TOLD_MAX: usize = 16_384;
 /// How many are noted at the same time.
 const NOTED_AT_ONCE: usize = 32;
@@ -78,11 +78,14 @@ impl Told {
             });
             let noted = join_all(noting).await;
             // A store that does not answer would use up the drain's grace, some at a time.
-            let is_in_vain = stopping.is_cancelled() && noted.iter().any(Result::is_err);
+            let is_in_vain = stopping.is_cancelled() && noted.iter().all(Result::is_err);
             for (noted, &(operation, told)) in noted.into_iter().zip(some) {
                 if let Err(error) = noted {
                     tracing::debug!(%error, %operation, "who was told is not noted yet");
-                    self.waiting().told.entry(operation).or_insert(told);
+                    let mut waiting = self.waiting();
+                    if waiting.told.len() < TOLD_MAX {
+                        waiting.told.entry(operation).or_insert(told);
+                    }
                 }
             }
             if is_in_vain {

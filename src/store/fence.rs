@@ -57,8 +57,7 @@ impl Fence {
     /// Notes a count that an answer carried; it never goes down.
     pub fn saw(&self, count: u64) {
         let before = self.seen.fetch_max(count, Ordering::SeqCst);
-        // No claim has told of it, and nothing was refused: another generation, with other records.
-        if count.saturating_sub(before) >= COUNT_LEAP {
+        if is_leap(before, count) {
             self.turn();
         }
     }
@@ -74,9 +73,9 @@ impl Fence {
         count: u64,
     ) -> Result<(), Refusal> {
         let admitted = self.hold_against(purpose, theirs, count);
-        match admitted {
-            Ok(()) => self.saw(count),
-            Err(_) => self.turn(),
+        // Not seen by that: a transaction may ask this of what it has not committed.
+        if admitted.is_err() || is_leap(self.seen(), count) {
+            self.turn();
         }
         admitted
     }
@@ -110,6 +109,13 @@ impl Fence {
         }
         Ok(())
     }
+}
+
+/// Whether somebody amended the store in between: another generation, perhaps with other records, even
+/// if nothing was refused for it.
+const fn is_leap(seen: u64, count: u64) -> bool {
+    // Half of it, because a store that was restored leaps from an earlier count.
+    count.saturating_sub(seen) >= COUNT_LEAP / 2
 }
 
 #[cfg(test)]
@@ -169,7 +175,7 @@ mod tests {
 
         fence.saw(11);
         assert_eq!(fence.turns(), before + 2);
-        fence.saw(11 + COUNT_LEAP);
+        fence.saw(5 + COUNT_LEAP);
         assert_eq!(fence.turns(), before + 3);
     }
 }

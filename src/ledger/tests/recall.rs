@@ -94,6 +94,8 @@ async fn nothing_is_recalled_of_a_store_that_is_another_or_has_lost_writes() {
 
     world.ledger.accept([0; 32]).await.unwrap();
     assert!(!world.recalls(1), "not before it was read in the accepted store");
+    // The first answer shows that the store was amended, which its question did not know.
+    world.claim().await;
     assert!(matches!(world.claim().await, Verdict::Settled(_)) && world.recalls(1));
 }
 
@@ -110,8 +112,20 @@ async fn nothing_is_recalled_of_an_earlier_generation() {
     world.ledger.store().due(1).await.unwrap();
     assert!(!world.recalls(1));
 
-    // A claim on another key adopts it.
+    // Nor is it if the store was restored before that, while nobody asked.
     world.settles(1, TERMS, reply(bytes::Bytes::new())).await;
+    world.claim().await;
+    assert!(world.recalls(1));
+    let before = world.memory.snapshot();
+    world.settles(2, TERMS, reply(bytes::Bytes::new())).await;
+    world.memory.restore(before);
+    let raised_again = crate::store::Charter { generation: raised.generation + 1, ..raised };
+    world.faults.amend(Some(&raised), &raised_again).await.unwrap();
+    world.ledger.store().due(1).await.unwrap();
+    assert!(!world.recalls(1));
+
+    // A claim on another key adopts it.
+    world.settles(3, TERMS, reply(bytes::Bytes::new())).await;
     world.claim().await;
     assert!(world.recalls(1), "it was read in this generation");
 }
