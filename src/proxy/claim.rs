@@ -267,11 +267,10 @@ impl Proxy {
         if lane.route.mode != Mode::Enforce || identified.identity != Identity::Key {
             return None;
         }
-        let flight = self.attempts.flights().asked(identified.key)?;
-        let asked = flight.asked()?;
-        let is_same = identified.fingerprints.matches(&asked.fingerprint) == Matched::Same;
+        // Everything else that is known here is the store's to say, as long as it can.
+        let Some(Standing::Follower(flight)) = self.known_here(identified) else { return None };
         let is_at_work = flight.is_owned() && matches!(flight.stage(), Stage::Flying);
-        (is_same && is_at_work).then_some(flight)
+        is_at_work.then_some(flight)
     }
 
     /// What is known without the store: an attempt of this process, at work or with an answer that
